@@ -1,0 +1,34 @@
+"""Self-attention for PyTorch: small, fast, proven equal to PyTorch and Hugging Face.
+
+The modules, each importing only from those above it:
+
+==================  ==================================================================
+``reference``       the mathematics in NumPy, loop by loop
+``masks``           who may attend to whom
+``kernels``         the ways to compute
+``functional``      ``attention`` and ``attention_weights``
+``positions``       where a token stands
+``cache``           ``KVCache``
+``multihead``       ``MultiHeadAttention``
+``recording``       ``record_attention``
+``plot``            figures (needs matplotlib)
+``lab``             what the book's chapters share
+==================  ==================================================================
+"""
+
+from attnlib import masks, positions
+from attnlib.cache import KVCache
+from attnlib.functional import attention, attention_weights
+from attnlib.multihead import MultiHeadAttention
+from attnlib.recording import record_attention
+
+__all__ = [
+    "KVCache",
+    "MultiHeadAttention",
+    "attention",
+    "attention_weights",
+    "masks",
+    "positions",
+    "record_attention",
+]
+__version__ = "0.1.0"

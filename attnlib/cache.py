@@ -1,0 +1,86 @@
+"""What decoding remembers: the keys and values of the tokens so far, so that each is projected once."""
+
+import torch
+from torch import Tensor
+
+__all__ = ["KVCache"]
+
+
+class KVCache:
+    """The keys (B, H_kv, S, d_k) and values (B, H_kv, S, d_v) of one attention layer, growing along S.
+
+    Make one for each layer and each sequence; ``len(cache)`` is S. Queries are never cached: a past query is never
+    asked again. Room is doubled when it runs out, so that a step copies its own token and no other. Where gradients
+    are recorded the past is copied instead, and they flow through it.
+
+    >>> cache = KVCache()
+    >>> for step in range(3):
+    ...     key, value = cache.append(torch.ones(1, 2, 1, 4), torch.ones(1, 2, 1, 5))
+    >>> key.shape, value.shape, len(cache)
+    (torch.Size([1, 2, 3, 4]), torch.Size([1, 2, 3, 5]), 3)
+    """
+
+    def __init__(self):
+        self._length = 0
+        self._key: Tensor | None = None
+        self._value: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def key(self) -> Tensor:
+        """The keys so far, (B, H_kv, S, d_k). Raises ValueError while the cache is empty."""
+        return self._so_far(self._key)
+
+    @property
+    def value(self) -> Tensor:
+        """The values so far, (B, H_kv, S, d_v). Raises ValueError while the cache is empty."""
+        return self._so_far(self._value)
+
+    def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Add the keys and values of new tokens at the end, and return all so far.
+
+        Raises
+        ------
+        ValueError: if the batch, the heads or the widths differ from what is cached, or S of key from S of value.
+        TypeError: if a dtype differs from what is cached.
+        """
+        if key.shape[:-1] != value.shape[:-1]:
+            raise ValueError(f"value: expected (B, H_kv, S) = {tuple(key.shape[:-1])}, got {tuple(value.shape[:-1])}")
+        for name, new, old in (("key", key, self._key), ("value", value, self._value)):
+            _check_like(name, new, old)
+        self._key = _append(self._key, key, self._length)
+        self._value = _append(self._value, value, self._length)
+        self._length += key.shape[-2]
+        return self.key, self.value
+
+    def _so_far(self, buffer: Tensor | None) -> Tensor:
+        if buffer is None:
+            raise ValueError("the cache is empty: append keys and values first")
+        return buffer[..., : self._length, :]
+
+
+def _check_like(name: str, new: Tensor, old: Tensor | None) -> None:
+    if old is None:
+        return
+    if new.dtype != old.dtype:
+        raise TypeError(f"{name}: expected the cache's dtype {old.dtype}, got {new.dtype}")
+    if new.shape[:-2] != old.shape[:-2] or new.shape[-1] != old.shape[-1]:
+        cached = f"(*{tuple(old.shape[:-2])}, S, {old.shape[-1]})"
+        raise ValueError(f"{name}: expected the cache's shape {cached}, got {tuple(new.shape)}")
+
+
+def _append(buffer: Tensor | None, new: Tensor, length: int) -> Tensor:
+    """Return a buffer that holds ``length`` old rows, then the ``new`` ones, then perhaps spare room."""
+    if buffer is None:
+        return new
+    if torch.is_grad_enabled() and (buffer.requires_grad or new.requires_grad):
+        return torch.cat([buffer[..., :length, :], new], dim=-2)  # autograd forbids writing in place
+    needed = length + new.shape[-2]
+    if needed > buffer.shape[-2]:
+        grown = new.new_empty(*new.shape[:-2], max(needed, 2 * length), new.shape[-1])
+        grown[..., :length, :] = buffer[..., :length, :]
+        buffer = grown
+    buffer[..., length:needed, :] = new
+    return buffer

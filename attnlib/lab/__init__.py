@@ -1,0 +1,1 @@
+"""What the book's chapters share. Nothing else in attnlib imports it."""

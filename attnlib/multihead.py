@@ -1,0 +1,212 @@
+"""Multi-head attention as a module: the paper's, with grouped heads, a cache, and weights on request."""
+
+from torch import Tensor, nn
+
+from attnlib import functional
+from attnlib.cache import KVCache
+from attnlib.masks import Mask
+
+__all__ = ["MultiHeadAttention"]
+
+
+class MultiHeadAttention(nn.Module):
+    r"""Attention in H heads at once, each with its own projections, then mixed by one more.
+
+    Section 3.2.2 of "Attention Is All You Need" (Vaswani et al., 2017)::
+
+        MultiHead(Q, K, V) = Concat(head_1, …, head_H)·W_O
+        head_h = Attention(Q·W_Q[h], K·W_K[h], V·W_V[h])
+
+    ================  ===============================  =====================
+    the paper         here                             shape of the weight
+    ================  ===============================  =====================
+    h                 ``num_heads``, H
+    W_Q               ``wq``, all heads at once        (H·d_k, d_model)
+    W_K               ``wk``                           (H_kv·d_k, d_model)
+    W_V               ``wv``                           (H_kv·d_v, d_model)
+    W_O               ``fc``                           (d_model, H·d_v)
+    ================  ===============================  =====================
+
+    **d_k and d_v are per head**, as in the paper. A layer has 2·d_model·H·(d_k + d_v) parameters; with the defaults,
+    4·d_model².
+
+    Parameters
+    ----------
+    num_heads: H.
+    d_model: the width of the tokens, of what comes in and of what goes out.
+    d_k, d_v: the width of a query and key, and of a value, in each head; ``d_model // num_heads`` unless given.
+    dropout: the probability with which a weight is dropped in training, in [0, 1).
+    num_kv_heads: H_kv, the number of key and value heads, a divisor of H; H unless given. Query head h reads key head
+        h // (H // H_kv): grouped-query attention (Ainslie et al., 2023), or multi-query with 1 (Shazeer, 2019).
+    rotary: a :class:`attnlib.positions.Rotary` that turns queries and keys by their positions; self-attention only.
+    projection_bias: whether the four projections add a bias; the paper's do not.
+
+    Attributes
+    ----------
+    wq, wk, wv, fc: the projections, :class:`torch.nn.Linear`. Their parameters are all that the state dict holds.
+    attn: None, or the weights (B, H, L, S) of the last call with ``need_weights=True``: one row for each query of
+        each head, before dropout, detached.
+
+    Raises
+    ------
+    ValueError: if a size is less than 1, H does not divide d_model and d_k or d_v is left out, H_kv does not divide H,
+    or ``dropout`` is outside [0, 1).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from attnlib import MultiHeadAttention, masks
+    >>> attend = MultiHeadAttention(num_heads=2, d_model=8)
+    >>> x = torch.randn(3, 5, 8)                                       # (B, L, d_model)
+    >>> attend(x).shape                                                # self-attention
+    torch.Size([3, 5, 8])
+    >>> attend(x, mask=masks.causal() & masks.padding([5, 4, 2])).shape
+    torch.Size([3, 5, 8])
+    >>> attend(x, torch.randn(3, 7, 8)).shape                          # cross-attention to S = 7 other tokens
+    torch.Size([3, 5, 8])
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        d_model: int,
+        d_k: int | None = None,
+        d_v: int | None = None,
+        dropout: float = 0.1,
+        *,
+        num_kv_heads: int | None = None,
+        rotary: nn.Module | None = None,
+        projection_bias: bool = False,
+    ):
+        super().__init__()
+        num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+        _check_positive(num_heads=num_heads, d_model=d_model, num_kv_heads=num_kv_heads)
+        if num_heads % num_kv_heads:
+            raise ValueError(f"num_kv_heads: expected a divisor of num_heads={num_heads}, got {num_kv_heads}")
+        if d_model % num_heads and (d_k is None or d_v is None):
+            raise ValueError(
+                f"d_model: expected a multiple of num_heads={num_heads}, got {d_model}; or give d_k and d_v"
+            )
+        d_k = d_model // num_heads if d_k is None else d_k
+        d_v = d_model // num_heads if d_v is None else d_v
+        _check_positive(d_k=d_k, d_v=d_v)
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout: expected a probability in [0, 1), got {dropout}")
+        self.num_heads, self.num_kv_heads = num_heads, num_kv_heads
+        self.d_model, self.d_k, self.d_v = d_model, d_k, d_v
+        self.dropout = dropout
+        self.wq = nn.Linear(d_model, num_heads * d_k, bias=projection_bias)
+        self.wk = nn.Linear(d_model, num_kv_heads * d_k, bias=projection_bias)
+        self.wv = nn.Linear(d_model, num_kv_heads * d_v, bias=projection_bias)
+        self.fc = nn.Linear(num_heads * d_v, d_model, bias=projection_bias)
+        self.rotary = rotary
+        self.attn: Tensor | None = None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew, uniformly after Glorot and Bengio (2010); set biases to zero."""
+        for projection in (self.wq, self.wk, self.wv, self.fc):
+            nn.init.xavier_uniform_(projection.weight)
+            if projection.bias is not None:
+                nn.init.zeros_(projection.bias)
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor | None = None,
+        value: Tensor | None = None,
+        mask: Mask | Tensor | None = None,
+        *,
+        bias: Tensor | None = None,
+        cache: KVCache | None = None,
+        need_weights: bool = False,
+    ) -> Tensor:
+        """Let each query token gather from the key tokens.
+
+        Parameters
+        ----------
+        query: (B, L, d_model), or (L, d_model).
+        key: (B, S, d_model); ``query`` itself unless given (self-attention).
+        value: (B, S, d_model); ``key`` unless given.
+        mask: a Mask, or a bool tensor, True where a query may attend: (L, S), (B, L, S), or (B|1, H|1, L|1, S|1).
+        bias: float, added to the scores: (L, S) or (B|1, H|1, L|1, S|1).
+        cache: the layer's memory. In self-attention the new tokens' keys and values are appended, and S counts all so
+            far. In cross-attention they are stored at the first call and read at the next ones.
+        need_weights: compute the weights and keep them in ``attn``. The output is the same, to the dtype's tolerance.
+
+        Returns
+        -------
+        (B, L, d_model).
+
+        Raises
+        ------
+        ValueError: if sizes do not fit. TypeError: if a dtype does not fit, or a mask is not bool. See
+        :func:`attnlib.attention`.
+        """
+        crossed = key is not None and key is not query
+        key, value = self._check(query, key, value, cache, crossed)
+        # (B, L, d_model) → (B, L, H·d_k) → (B, H, L, d_k)
+        queries = self._split(self.wq(query), self.d_k)
+        keys, values = self._keys_and_values(key, value, cache, crossed)
+        if self.rotary is not None:
+            queries = self.rotary(queries, keys.shape[-2] - queries.shape[-2])
+        heads, weights = functional.attend(
+            queries,
+            keys,
+            values,
+            mask,
+            bias=bias,
+            dropout_p=self.dropout if self.training else 0.0,
+            need_weights=need_weights,
+        )
+        if need_weights:
+            self.attn = weights.detach()
+        # (B, H, L, d_v) → (B, L, H·d_v) → (B, L, d_model)
+        return self.fc(heads.transpose(-3, -2).flatten(-2))
+
+    def _keys_and_values(self, key, value, cache, crossed) -> tuple[Tensor, Tensor]:
+        """Return the keys (B, H_kv, S, d_k) and the values (B, H_kv, S, d_v) to attend to, old ones included."""
+        if cache is not None and crossed and len(cache):
+            return cache.key, cache.value
+        keys, values = self._split(self.wk(key), self.d_k), self._split(self.wv(value), self.d_v)
+        if self.rotary is not None:
+            keys = self.rotary(keys, 0 if cache is None else len(cache))
+        return (keys, values) if cache is None else cache.append(keys, values)
+
+    @staticmethod
+    def _split(x: Tensor, width: int) -> Tensor:
+        """(B, L, H·width) → (B, H, L, width). H is counted, not read: under tensor parallelism it is a rank's share."""
+        return x.unflatten(-1, (-1, width)).transpose(-3, -2)
+
+    def _check(self, query, key, value, cache, crossed) -> tuple[Tensor, Tensor]:
+        """Check the inputs, and fill in those that were left out."""
+        if key is None and value is not None:
+            raise ValueError("key: expected a key beside the value, got None")
+        key = query if key is None else key
+        value = key if value is None else value
+        for name, x in (("query", query), ("key", key), ("value", value)):
+            if not isinstance(x, Tensor):
+                raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
+            if x.dim() not in (2, 3) or x.dim() != query.dim() or x.shape[-1] != self.d_model:
+                axes = f"(B, L, d_model = {self.d_model}), or (L, d_model), with as many axes as query"
+                raise ValueError(f"{name}: expected {axes}, got {tuple(x.shape)}")
+        if key.shape[:-2] != query.shape[:-2]:
+            raise ValueError(f"key: expected a batch of {query.shape[0]} as in query, got {key.shape[0]}")
+        if value.shape != key.shape:
+            raise ValueError(f"value: expected key's shape {tuple(key.shape)}, got {tuple(value.shape)}")
+        if crossed and self.rotary is not None:
+            raise ValueError("key: rotary positions are for self-attention; expected no key, or query itself")
+        if crossed and cache is not None and len(cache) and len(cache) != key.shape[-2]:
+            raise ValueError(f"key: expected S = {len(cache)} as in the cache, got {key.shape[-2]}")
+        return key, value
+
+    def extra_repr(self) -> str:
+        return f"num_heads={self.num_heads}, num_kv_heads={self.num_kv_heads}, d_k={self.d_k}, d_v={self.d_v}"
+
+
+def _check_positive(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if not isinstance(size, int) or isinstance(size, bool):
+            raise TypeError(f"{name}: expected a whole number, got {type(size).__name__}")
+        if size < 1:
+            raise ValueError(f"{name}: expected at least 1, got {size}")

@@ -1,0 +1,285 @@
+"""Pictures of attention. Each function draws on an Axes and returns it; none shows it or changes a setting.
+
+Rows are queries, columns are keys. Weights keep one scale, 0 to 1, so that two pictures can be compared. A hatched
+cell is masked, which is not the same as a weight of 0.
+
+>>> import torch
+>>> import matplotlib.pyplot as plt
+>>> _, ax = plt.subplots()
+>>> ax = attention_heatmap(torch.tensor([[0.9, 0.1]]), queries=["chase"], keys=["cats", "mice"], ax=ax)
+>>> ax.get_ylabel(), [label.get_text() for label in ax.get_xticklabels()]
+('query', ['cats', 'mice'])
+>>> plt.close(ax.figure)
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from attnlib.masks import Mask
+
+try:
+    import matplotlib.pyplot as plt
+    from matplotlib.axes import Axes
+    from matplotlib.patches import Rectangle
+except ModuleNotFoundError as missing:  # pragma: no cover - needs an environment without matplotlib
+    raise ImportError("attnlib.plot needs matplotlib: pip install 'attnlib[plot]'") from missing
+
+__all__ = ["attention_heatmap", "attention_lines", "head_grid", "plot_mask", "plot_softmax"]
+
+# White to dark blue: its lightness falls steadily, so it reads the same with any colour vision, and in print.
+COLOUR_MAP = "Blues"
+# Okabe and Ito's colours, told apart with every common colour blindness; one for each head of attention_lines.
+HEAD_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MASKED_FILL, MASKED_HATCH = "#f2f2f2", "#8a8a8a"
+
+
+def attention_heatmap(
+    weights: Tensor | ArrayLike,
+    queries: Sequence[str] | None = None,
+    keys: Sequence[str] | None = None,
+    *,
+    mask: Mask | Tensor | ArrayLike | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw weights as a grid of cells: a row for each query, a column for each key, darker for more.
+
+    Parameters
+    ----------
+    weights: (L, S), or (H, L, S), whose mean over the heads is drawn and named so. Numbers from 0 to 1.
+    queries, keys: the tokens' names, L and S of them; their indices unless given.
+    mask: a Mask or a bool array (L, S), True where a query may attend; the other cells are hatched.
+    ax: where to draw; the current Axes unless given.
+
+    Returns
+    -------
+    ``ax``. Each weight stands in its cell, with two digits, where the cells are large enough.
+
+    Raises
+    ------
+    ValueError: if a shape does not fit, or a weight is not in 0 … 1.
+    """
+    weights = _weights(weights)
+    heads = len(weights)
+    ax = plt.gca() if ax is None else ax
+    _draw_cells(ax, weights.mean(axis=0), queries, keys, mask)
+    if heads > 1:
+        ax.set_title(f"mean of {heads} heads")
+    _write_numbers(ax, weights.mean(axis=0), mask)
+    return ax
+
+
+def head_grid(
+    weights: Tensor | ArrayLike,
+    queries: Sequence[str] | None = None,
+    keys: Sequence[str] | None = None,
+    *,
+    mask: Mask | Tensor | ArrayLike | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw each head's weights in a grid of its own, inside one Axes.
+
+    Parameters
+    ----------
+    weights: (H, L, S), or (L, S) for one head. The rest as in :func:`attention_heatmap`.
+
+    Returns
+    -------
+    ``ax``, whose ``child_axes`` are the heads, first to last.
+    """
+    weights = _weights(weights)
+    ax = plt.gca() if ax is None else ax
+    ax.set_axis_off()
+    columns = min(len(weights), 2 if len(weights) <= 4 else 4)
+    rows = -(-len(weights) // columns)
+    for head, head_weights in enumerate(weights):
+        row, column = divmod(head, columns)
+        # A part of each grid's room is left for its title and labels.
+        left, bottom = (column + 0.2) / columns, 1 - (row + 0.85) / rows
+        inset = ax.inset_axes([left, bottom, 0.75 / columns, 0.7 / rows])
+        _draw_cells(inset, head_weights, queries, keys, mask)
+        inset.set_title(f"head {head}")
+        if column:
+            inset.set_ylabel("")
+            inset.set_yticklabels([])
+        if row < rows - 1 and head + columns < len(weights):
+            inset.set_xlabel("")
+            inset.set_xticklabels([])
+        _write_numbers(inset, head_weights, mask)
+    return ax
+
+
+def attention_lines(
+    weights: Tensor | ArrayLike,
+    queries: Sequence[str] | None = None,
+    keys: Sequence[str] | None = None,
+    *,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a line from each query (left) to each key (right), as thick as its weight.
+
+    Parameters
+    ----------
+    weights: (L, S), or (H, L, S), each head in a colour of its own. Numbers from 0 to 1; a weight of 0 has no line.
+    queries, keys: the tokens' names; their indices unless given.
+    ax: where to draw; the current Axes unless given.
+
+    Raises
+    ------
+    ValueError: if a shape does not fit, or a weight is not in 0 … 1.
+    """
+    weights = _weights(weights)
+    heads, L, S = weights.shape
+    queries, keys = _names("queries", queries, L), _names("keys", keys, S)
+    ax = plt.gca() if ax is None else ax
+    for head, query, key in zip(*np.nonzero(weights), strict=True):
+        colour = HEAD_COLOURS[head % len(HEAD_COLOURS)]
+        # Heads lie beside each other, a little apart, so that one does not hide the next.
+        shift = (head - (heads - 1) / 2) * 0.12
+        weight = weights[head, query, key]
+        label = f"head {head}" if heads > 1 and (query, key) == _first_line(weights[head]) else None
+        ax.plot([0, 1], [query + shift, key + shift], color=colour, linewidth=6 * weight, alpha=0.85, label=label)
+    for x, names, side in ((-0.03, queries, "right"), (1.03, keys, "left")):
+        for place, name in enumerate(names):
+            ax.text(x, place, name, ha=side, va="center")
+    ax.text(-0.03, -0.7, "query", ha="right", va="center", style="italic")
+    ax.text(1.03, -0.7, "key", ha="left", va="center", style="italic")
+    ax.set(xlim=(-0.5, 1.5), ylim=(max(L, S) - 0.5, -1))
+    ax.set_axis_off()
+    if heads > 1:
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=min(heads, 4), frameon=False)
+    return ax
+
+
+def plot_mask(
+    mask: Mask | Tensor | ArrayLike,
+    L: int,
+    S: int,
+    queries: Sequence[str] | None = None,
+    keys: Sequence[str] | None = None,
+    *,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw who may attend to whom: filled cells are open, hatched cells are masked.
+
+    Parameters
+    ----------
+    mask: a Mask, or a bool array (L, S). One that differs between examples or heads must be cut to one of them first.
+    L, S: how many queries and keys.
+
+    Raises
+    ------
+    ValueError: if the mask is not (L, S), or differs between examples or heads.
+    """
+    allowed = _allowed(mask, L, S)
+    ax = plt.gca() if ax is None else ax
+    _draw_cells(ax, allowed * 0.6, queries, keys, allowed)
+    return ax
+
+
+def plot_softmax(scores: Tensor | ArrayLike, keys: Sequence[str] | None = None, *, ax: Axes | None = None) -> Axes:
+    """Draw one query's weights as bars, softmax(scores), with each key's score written under its name.
+
+    Parameters
+    ----------
+    scores: (S,), any numbers; −∞ for a masked key.
+    keys: the tokens' names; their indices unless given.
+    ax: where to draw; the current Axes unless given.
+
+    Raises
+    ------
+    ValueError: if ``scores`` is not one row, or holds no finite number.
+    """
+    scores = _array(scores)
+    if scores.ndim != 1 or not np.isfinite(scores).any():
+        raise ValueError(f"scores: expected one row (S,) with a finite number, got shape {scores.shape}")
+    keys = _names("keys", keys, len(scores))
+    powers = np.exp(scores - scores.max())
+    weights = powers / powers.sum()
+    ax = plt.gca() if ax is None else ax
+    ax.bar(range(len(scores)), weights, color=HEAD_COLOURS[0])
+    for place, weight in enumerate(weights):
+        ax.text(place, weight + 0.02, f"{weight:.2f}", ha="center")
+    signed = [f"{score:.3g}".replace("-", "−") for score in scores]
+    ax.set_xticks(range(len(scores)), [f"{key}\n{score}" for key, score in zip(keys, signed, strict=True)])
+    ax.set(ylim=(0, 1.1), yticks=[0, 0.5, 1], ylabel="weight", xlabel="key and its score")
+    return ax
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _array(x: Tensor | ArrayLike) -> np.ndarray:
+    return x.detach().cpu().double().numpy() if isinstance(x, Tensor) else np.asarray(x, dtype=float)
+
+
+def _weights(weights: Tensor | ArrayLike) -> np.ndarray:
+    """Return weights as (H, L, S)."""
+    weights = _array(weights)
+    if weights.ndim not in (2, 3) or 0 in weights.shape:
+        hint = "; choose one example of the batch: weights[0]" if weights.ndim == 4 else ""
+        raise ValueError(f"weights: expected shape (L, S) or (H, L, S), got {weights.shape}{hint}")
+    # Weights of half precision may exceed 1 by a rounding.
+    if not ((weights >= 0) & (weights <= 1.01)).all():
+        raise ValueError(f"weights: expected numbers from 0 to 1, got {weights.min():.3g} to {weights.max():.3g}")
+    return weights if weights.ndim == 3 else weights[None]
+
+
+def _names(argument: str, names: Sequence[str] | None, count: int) -> list[str]:
+    names = list(map(str, range(count))) if names is None else list(names)
+    if len(names) != count:
+        raise ValueError(f"{argument}: expected {count} names, got {len(names)}")
+    return names
+
+
+def _allowed(mask: Mask | Tensor | ArrayLike | None, L: int, S: int) -> np.ndarray:
+    """Return the mask as a bool array (L, S)."""
+    if mask is None:
+        return np.ones((L, S), dtype=bool)
+    dense = _array(mask.dense(L, S) if isinstance(mask, Mask) else mask) > 0
+    while dense.ndim > 2 and len(dense) == 1:
+        dense = dense[0]
+    # A Mask may leave an axis at 1 where all rows are alike.
+    if dense.ndim != 2 or any(size not in (1, wanted) for size, wanted in zip(dense.shape, (L, S), strict=True)):
+        raise ValueError(f"mask: expected one mask of shape (L, S) = {(L, S)}, got {dense.shape}")
+    return np.broadcast_to(dense, (L, S))
+
+
+def _draw_cells(ax: Axes, cells: np.ndarray, queries, keys, mask) -> None:
+    L, S = cells.shape
+    queries, keys = _names("queries", queries, L), _names("keys", keys, S)
+    allowed = _allowed(mask, L, S)
+    ax.imshow(np.where(allowed, cells, np.nan), cmap=COLOUR_MAP, vmin=0, vmax=1, aspect="equal")
+    for row, column in zip(*np.nonzero(~allowed), strict=True):
+        corner = (column - 0.5, row - 0.5)
+        ax.add_patch(Rectangle(corner, 1, 1, facecolor=MASKED_FILL, edgecolor=MASKED_HATCH, hatch="///", linewidth=0))
+    ax.set_xticks(np.arange(S + 1) - 0.5, minor=True)
+    ax.set_yticks(np.arange(L + 1) - 0.5, minor=True)
+    ax.grid(which="minor", color="#bbbbbb", linewidth=0.6)
+    ax.tick_params(which="both", length=0)
+    ax.set_xticks(range(S), keys)
+    ax.set_yticks(range(L), queries)
+    ax.set(xlabel="key", ylabel="query")
+
+
+def _write_numbers(ax: Axes, weights: np.ndarray, mask) -> None:
+    """Write each weight in its cell, if "0.00" fits there."""
+    L, S = weights.shape
+    ax.apply_aspect()  # without it, the cells' size is not known before the figure is drawn
+    width = ax.get_window_extent().width / S
+    size = ax.xaxis.get_major_ticks()[0].label1.get_fontsize()
+    points_a_pixel = 72 / ax.figure.dpi
+    if width * points_a_pixel < 2.4 * size:  # four characters are about 2.4 times as wide as the type is high
+        return
+    allowed = _allowed(mask, L, S)
+    for row, column in zip(*np.nonzero(allowed), strict=True):
+        weight = weights[row, column]
+        ink = "white" if weight > 0.55 else "black"
+        ax.text(column, row, f"{weight:.2f}", ha="center", va="center", color=ink, fontsize=size)
+
+
+def _first_line(weights: np.ndarray) -> tuple[int, int]:
+    """Return the query and key of the first line of a head: the one that carries its name in the legend."""
+    return tuple(np.argwhere(weights)[0])
