@@ -1,0 +1,45 @@
+"""What every stored notebook of the book must hold; running them is left to nbval (see tests/book/notebooks.py)."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tests.book.figures import problems_of_figures, repeated_names
+from tests.book.shape import problems_of_shape
+from tests.book.stored import problems_of_counts, problems_of_outputs, problems_of_tags, problems_of_twin
+from tools.execute import ROOT, notebook_of, stale_notebooks, texts
+
+GUARDS = [problems_of_counts, problems_of_outputs, problems_of_tags, problems_of_figures, problems_of_shape]
+
+
+def name(text: Path) -> str:
+    return str(text.relative_to(ROOT / "text").with_suffix(""))
+
+
+def notebook(text: Path) -> nbformat.NotebookNode:
+    return nbformat.read(notebook_of(text), as_version=4)
+
+
+every_chapter = pytest.mark.parametrize("text", texts(), ids=name)
+
+
+@every_chapter
+@pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.__name__.removeprefix("problems_of_"))
+def test_a_notebook_is_as_it_should_be(text, guard):
+    problems = guard(notebook(text))
+    assert not problems, f"{name(text)}:\n" + "\n".join(problems)
+
+
+@every_chapter
+def test_a_notebook_says_what_its_text_says(text):
+    problems = problems_of_twin(text, notebook(text))
+    assert not problems, "\n".join(problems)
+
+
+def test_every_notebook_has_a_text():
+    assert stale_notebooks() == []
+
+
+def test_no_two_figures_share_a_name():
+    assert repeated_names(notebook(text) for text in texts()) == []

@@ -1,0 +1,214 @@
+"""The built site, page by page: alone, legible, light, reachable by everyone. `make test` builds it first."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from tests.book import site
+from tests.book.site import FRONT, SITE, Visit
+from tools.serve import serving
+
+PAGES = site.pages()
+# Every page in both colour schemes and by both ways to open it; scheme and way do not touch each other.
+WAYS = [("light", "served"), ("dark", "from a file")]
+EVERY_PAGE = pytest.mark.parametrize("path", [pytest.param(SITE / page, id=page) for page in [FRONT, *PAGES]])
+
+
+def test_the_site_is_built():
+    assert (SITE / FRONT).is_file(), "There is no site to test. Build it with: make book"
+    assert len(PAGES) > 10
+
+
+# Without a browser -------------------------------------------------------------------------------------------
+
+
+@EVERY_PAGE
+def test_links_lead_somewhere(path):
+    assert site.leads_nowhere(path) == []
+
+
+@EVERY_PAGE
+def test_images_have_alternative_text(path):
+    assert site.leaves_images_unsaid(path) == []
+
+
+# In a browser ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def browser():
+    program = site.chromium()
+    if not program:
+        how = "No Chromium found. Debian and Ubuntu: apt-get install chromium; others: name its path in CHROMIUM."
+        pytest.fail(how) if os.environ.get("REQUIRE_BROWSER") == "1" else pytest.skip(how)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=site.QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def address():
+    with serving(SITE) as address:
+        yield address
+
+
+@pytest.fixture(scope="module", params=[(page, *way) for page in PAGES for way in WAYS], ids=", ".join)
+def visit(request, browser, address):
+    page, scheme, way = request.param
+    visit = Visit(browser, f"{address}{page}" if way == "served" else (SITE / page).as_uri(), scheme)
+    visit.name, visit.scheme, visit.way = page, scheme, way
+    yield visit
+    visit.close()
+
+
+@pytest.fixture(scope="session")
+def weights():
+    """The bytes of each page, as the tests come to know them."""
+    return {}
+
+
+def test_pages_follow_the_colour_scheme(visit):
+    assert visit.page.evaluate("document.documentElement.dataset.theme") == visit.scheme
+
+
+def test_pages_ask_nothing_of_other_hosts(visit):
+    assert site.asks_other_hosts(visit) == []
+
+
+def test_pages_render_their_mathematics(visit):
+    assert site.shows_raw_mathematics(visit) == []
+
+
+def test_pages_are_light(visit, weights):
+    if visit.way == "served":
+        weights[visit.name] = visit.transferred
+        assert site.too_heavy(visit) == []
+
+
+def test_pages_are_accessible(visit):
+    assert site.is_inaccessible(visit) == []
+
+
+def test_pages_do_not_scroll_sideways_on_a_phone(visit):
+    assert site.scrolls_sideways(visit) == []
+
+
+def test_pages_are_reached_by_keyboard(visit):
+    # The colours and the way of loading change nothing here, and this is the longest walk.
+    if visit.way == "served":
+        assert site.is_unreachable(visit) == []
+
+
+def test_pages_complain_of_nothing(visit):
+    assert site.complains(visit) == []
+
+
+def test_the_heaviest_page_is_light(weights):
+    """Says which page is the heaviest; `pytest -rP` shows it."""
+    page = max(weights, key=weights.get, default=None)
+    print(f"The heaviest page: {page}, {weights.get(page, 0):,} bytes")
+    assert weights.get(page, 0) <= site.MOST_BYTES
+
+
+@pytest.mark.parametrize("way", ["served", "from a file"])
+def test_search_finds_a_term(browser, address, way):
+    root = address if way == "served" else f"{SITE.as_uri()}/"
+    visit = Visit(browser, f"{root}search.html?q=softmax")
+    visit.page.locator("#search-results li a").first.click()
+    visit.page.wait_for_url("**/chapters/**")
+    assert site.complains(visit) == []
+    visit.close()
+
+
+@pytest.mark.parametrize("way", ["served", "from a file"])
+def test_the_front_leads_to_the_first_page(browser, address, way):
+    visit = Visit(browser, address if way == "served" else (SITE / FRONT).as_uri())
+    visit.page.wait_for_url("**/chapters/index.html")
+    assert site.complains(visit) == []
+    visit.close()
+
+
+# Each guard sees what it is there for ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def spoil(tmp_path):
+    """Make a copy of a page with `more` put at the end of its text; return its path."""
+    return lambda more: _spoiled(tmp_path / "site", more)
+
+
+def _spoiled(copy: Path, more: str) -> Path:
+    for entry in SITE.iterdir():
+        if entry.name != "chapters":
+            copy.mkdir(exist_ok=True)
+            (copy / entry.name).symlink_to(entry)
+    page = copy / "chapters" / "index.html"
+    shutil.copytree(SITE / "chapters", page.parent)
+    text = page.read_text("utf-8")
+    page.write_text(text.replace("</article>", f"{more}</article>", 1), "utf-8")
+    return page
+
+
+@pytest.mark.parametrize(
+    ("guard", "more"),
+    [
+        (site.leads_nowhere, '<a href="no_such_page.html">a page</a>'),
+        (site.leads_nowhere, '<a href="#no-such-anchor">an anchor</a>'),
+        (site.leads_nowhere, '<img src="no_such_image.png" alt="A mask.">'),
+        (site.leaves_images_unsaid, '<img src="../_static/logo.svg">'),
+        (site.leaves_images_unsaid, '<img src="../_static/logo.svg" alt="../_static/logo.svg">'),
+    ],
+)
+def test_a_spoiled_text_is_seen(guard, more, spoil):
+    assert guard(spoil(more)) != []
+
+
+@pytest.mark.parametrize(
+    ("guard", "more"),
+    [
+        (site.asks_other_hosts, '<img src="http://example.invalid/pixel.png" alt="A pixel.">'),
+        (site.complains, '<script>console.error("spoiled")</script>'),
+        (site.complains, "<script>throw new Error('spoiled')</script>"),
+        (site.complains, '<script src="no_such_script.js"></script>'),
+        (site.shows_raw_mathematics, r'<p class="mathjax_ignore">\(\sqrt{d_k}\)</p>'),
+        (site.shows_raw_mathematics, r'<div class="math mathjax_ignore">x</div>'),
+        (site.shows_raw_mathematics, r'<mjx-container><mjx-merror data-mjx-error="x"></mjx-merror></mjx-container>'),
+        (site.scrolls_sideways, '<div style="width: 400px">wide</div>'),
+        (site.scrolls_sideways, f'<p style="white-space: nowrap">{"wide " * 40}</p>'),
+        (site.is_inaccessible, "<button></button>"),
+        (site.is_inaccessible, '<p style="color: #bbb; background: #fff">pale</p>'),
+        (site.is_inaccessible, "<details><summary>A fold</summary><button></button></details>"),
+        (site.is_unreachable, '<a href="#" tabindex="-1">a link</a>'),
+        (site.is_unreachable, '<div onclick="this.remove()">a button</div>'),
+        (site.is_unreachable, '<details><summary onkeydown="event.preventDefault()">A fold</summary>x</details>'),
+    ],
+)
+def test_a_spoiled_page_is_seen(guard, more, spoil, browser):
+    visit = Visit(browser, spoil(more).as_uri())
+    problems = guard(visit)
+    visit.close()
+    assert problems != []
+
+
+def test_a_heavy_page_is_seen(spoil, browser):
+    noise = os.urandom(site.MOST_BYTES).hex()
+    with serving(spoil(f"<!-- {noise} -->").parents[1]) as address:
+        visit = Visit(browser, f"{address}chapters/index.html")
+        problems = site.too_heavy(visit)
+        visit.close()
+    assert problems != []
+
+
+def test_a_number_shows_its_code_within_the_screen(spoil, browser):
+    """The expression behind a number appears on hovering, and never makes the page scroll."""
+    number = f'<data value="{"weights[1, 0] + " * 20}0">0.67</data>'
+    visit = Visit(browser, spoil(f'<p>{number}</p><p style="text-align: right">{number}</p>').as_uri())
+    for left_or_right in visit.page.locator("data").all():
+        left_or_right.hover()
+        assert left_or_right.evaluate("number => getComputedStyle(number, '::after').content").startswith('"weights')
+        assert site.scrolls_sideways(visit) == []
+    visit.close()
