@@ -1,0 +1,223 @@
+"""The table "Converting masks" of chapter 2.3, run as it is printed against the libraries that it speaks of.
+
+The conversions are not repeated here: they are read out of the chapter, so that the table and this test cannot drift.
+"""
+
+import re
+import warnings
+from dataclasses import dataclass
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnlib import attention, masks
+from tests.book.prose import ROOT
+
+CHAPTER = ROOT / "text" / "2_algorithm" / "masks.md"
+ROW = re.compile(
+    r"^\| (?P<library>[^|`]+) `(?P<argument>\w+)` \| `(?P<out>[^`]+)` \| `(?P<back>[^`]+)` \|$", re.MULTILINE
+)
+
+# Sizes that are all different, so that no swapped axis hides.
+B, H, L, S, D_K, D_V, D_MODEL = 2, 3, 5, 7, 11, 13, 17
+LENGTHS = [7, 4]
+# As many queries as keys, for the libraries whose layers attend to themselves.
+SQUARE = (S, S)
+
+
+@dataclass
+class Conversion:
+    """One row of the table."""
+
+    argument: str
+    out: str
+    back: str
+
+    def from_mask(self, mask: masks.Mask, L: int, S: int) -> Tensor:
+        names = {"m": mask, "lengths": LENGTHS, "B": B, "H": H, "L": L, "S": S, "masks": masks, "torch": torch}
+        return eval(self.out, names)
+
+    def to_mask(self, given: Tensor) -> masks.Mask:
+        return eval(self.back, {self.argument: given, "B": B, "H": H, "masks": masks, "torch": torch})
+
+
+def conversions() -> dict[str, Conversion]:
+    """Every row of the table, by what its first cell says."""
+    rows = ROW.finditer(CHAPTER.read_text("utf-8"))
+    return {f"{row['library']} {row['argument']}": Conversion(row["argument"], row["out"], row["back"]) for row in rows}
+
+
+TABLE = conversions()
+
+# Each leaves every query something to see: what a query does that sees nothing differs, and the chapter says so.
+PAIRS = {
+    "causal": masks.causal(),
+    "window": masks.sliding_window(4),
+    "causal and padded": masks.causal() & masks.padding(LENGTHS),
+    "packed": masks.documents([[0, 0, 1, 1, 1, 1, 1], [0, 0, 0, 0, 1, 1, 1]]),
+}
+TOKENS = {"padded": masks.padding(LENGTHS)}
+OF_TOKENS = {"torch module key_padding_mask", "Hugging Face tokens attention_mask"}
+
+
+def _numbers(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def _split(x: Tensor) -> Tensor:
+    """(B, L, H·d) → (B, H, L, d)."""
+    return x.unflatten(-1, (H, -1)).transpose(1, 2)
+
+
+# The libraries. Each gives a function from its own argument to an output, and one from our mask to the same output.
+
+
+def torch_sdpa():
+    query, key, value = _numbers(B, H, L, D_K), _numbers(B, H, S, D_K), _numbers(B, H, S, D_V)
+    return (
+        lambda given: F.scaled_dot_product_attention(query, key, value, attn_mask=given),
+        lambda mask: attention(query, key, value, mask),
+        (L, S),
+    )
+
+
+def torch_module(argument: str):
+    module = nn.MultiheadAttention(H * D_K, H, batch_first=True).eval()
+    query, key = _numbers(B, L, H * D_K), _numbers(B, S, H * D_K)
+    parts = zip((query, key, key), module.in_proj_weight.chunk(3), module.in_proj_bias.chunk(3), strict=True)
+    heads = [_split(F.linear(x, w, b)) for x, w, b in parts]
+    return (
+        lambda given: module(query, key, key, **{argument: given})[0],
+        lambda mask: module.out_proj(attention(*heads, mask).transpose(1, 2).flatten(-2)),
+        (L, S),
+    )
+
+
+def hugging_face(implementation: str):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what the library's own imports warn of
+        from transformers import BertConfig, BertModel
+    size = {"hidden_size": H * D_K, "num_attention_heads": H, "intermediate_size": 19, "num_hidden_layers": 1}
+    model = BertModel(BertConfig(**size, vocab_size=23, attn_implementation=implementation)).eval()
+    tokens = torch.arange(B * S).reshape(B, S)
+    caught = {}
+    layer = model.encoder.layer[0].attention.self
+    layer.register_forward_hook(lambda _, given, result: caught.update(x=given[0], output=result[0]))
+
+    def with_library(given: Tensor) -> Tensor:
+        model(input_ids=tokens, attention_mask=given)
+        return caught["output"]
+
+    def with_attnlib(mask: masks.Mask) -> Tensor:
+        x = model.embeddings(tokens)
+        heads = [_split(project(x)) for project in (layer.query, layer.key, layer.value)]
+        return attention(*heads, mask).transpose(1, 2).flatten(-2)
+
+    return with_library, with_attnlib, SQUARE
+
+
+@pytest.fixture(scope="module")
+def keras(tmp_path_factory):
+    """Keras on torch; its settings file is kept out of the home folder."""
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        patch.setenv("KERAS_BACKEND", "torch")
+        patch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))
+        warnings.simplefilter("ignore")  # what the library's own imports warn of
+        import keras
+    assert keras.backend.backend() == "torch"
+    return keras
+
+
+def keras_layer(keras, fused: bool):
+    layer = keras.layers.MultiHeadAttention(num_heads=H, key_dim=D_K, value_dim=D_V, use_bias=False)
+    query, key = _numbers(B, L, D_MODEL), _numbers(B, S, D_MODEL)
+    layer.build(query.shape, key.shape)
+    wq, wk, wv, wo = (w.value.detach() for w in layer.weights)
+    heads = [torch.einsum("bld,dhk->bhlk", x, w) for x, w in ((query, wq), (key, wk), (key, wv))]
+
+    def with_library(given: Tensor, **arguments) -> Tensor:
+        result = layer(query, key, attention_mask=given, return_attention_scores=not fused, **arguments)
+        return (result if fused else result[0]).detach()
+
+    return with_library, lambda mask: torch.einsum("bhlv,hvd->bld", attention(*heads, mask), wo), (L, S)
+
+
+LIBRARIES = {
+    "torch SDPA attn_mask": [torch_sdpa],
+    "torch module attn_mask": [lambda: torch_module("attn_mask")],
+    "torch module key_padding_mask": [lambda: torch_module("key_padding_mask")],
+    "Hugging Face tokens attention_mask": [lambda: hugging_face("eager"), lambda: hugging_face("sdpa")],
+    "Hugging Face pairs attention_mask": [lambda: hugging_face("eager"), lambda: hugging_face("sdpa")],
+}
+
+
+def _agrees(row: str, library) -> None:
+    with_library, with_attnlib, sizes = library
+    conversion = TABLE[row]
+    for name, mask in (TOKENS if row in OF_TOKENS else PAIRS).items():
+        given = conversion.from_mask(mask, *sizes)
+        by_library = with_library(given)
+        torch.testing.assert_close(by_library, with_attnlib(mask), msg=lambda m, n=name: f"{n}, from a mask: {m}")
+        back = conversion.to_mask(given)
+        torch.testing.assert_close(by_library, with_attnlib(back), msg=lambda m, n=name: f"{n}, to a mask: {m}")
+        assert torch.equal(_each_pair(back, *sizes), _each_pair(mask, *sizes))
+
+
+def _each_pair(mask: masks.Mask, L: int, S: int) -> Tensor:
+    return mask.dense(L, S).expand(B, H, L, S)
+
+
+def _wrong_polarity_differs(row: str, library) -> None:
+    """The comparison can fail: the same mask with True and False exchanged gives another output."""
+    with_library, with_attnlib, sizes = library
+    conversion = TABLE[row]
+    mask = TOKENS["padded"] if row in OF_TOKENS else PAIRS["window"]
+    right = conversion.from_mask(mask, *sizes)
+    if right.dtype == torch.bool:
+        wrong = ~right
+    elif right.is_floating_point():
+        wrong = torch.where(right == 0, right.min(), 0.0)
+    else:
+        wrong = 1 - right
+    by_library = with_library(wrong)
+    assert not torch.allclose(by_library, with_attnlib(mask), rtol=1e-3, atol=1e-3, equal_nan=False)
+
+
+def test_the_table_has_the_rows_that_are_tested():
+    assert set(TABLE) == {*LIBRARIES, "Keras attention_mask"}
+
+
+@pytest.mark.parametrize("row", LIBRARIES)
+def test_a_row_of_the_table_holds(row):
+    for library in LIBRARIES[row]:
+        _agrees(row, library())
+
+
+@pytest.mark.parametrize("row", LIBRARIES)
+def test_the_wrong_polarity_is_seen(row):
+    for library in LIBRARIES[row]:
+        _wrong_polarity_differs(row, library())
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_the_row_of_keras_holds(keras, fused):
+    _agrees("Keras attention_mask", keras_layer(keras, fused))
+    _wrong_polarity_differs("Keras attention_mask", keras_layer(keras, fused))
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_keras_puts_the_first_query_at_the_first_key(keras, fused):
+    with_library, with_attnlib, _ = keras_layer(keras, fused)
+    by_library = with_library(None, use_causal_mask=True)
+    first_at_first = masks.from_tensor(torch.ones(L, S, dtype=torch.bool).tril())
+    torch.testing.assert_close(by_library, with_attnlib(first_at_first))
+    assert not torch.allclose(by_library, with_attnlib(masks.causal()), rtol=1e-3, atol=1e-3)
+
+
+def test_zeros_on_the_left_survive_the_conversion_to_a_mask():
+    row = "Hugging Face tokens attention_mask"
+    with_library, with_attnlib, _ = hugging_face("eager")
+    on_the_left = torch.tensor([[1] * 7, [0] * 3 + [1] * 4])
+    torch.testing.assert_close(with_library(on_the_left), with_attnlib(TABLE[row].to_mask(on_the_left)))
