@@ -13,6 +13,8 @@ class KVCache:
     asked again. Room is doubled when it runs out, so that a step copies its own token and no other. Where gradients
     are recorded the past is copied instead, and they flow through it.
 
+    For cross-attention, :meth:`attnlib.MultiHeadAttention.remember` makes one that is only read.
+
     >>> cache = KVCache()
     >>> for step in range(3):
     ...     key, value = cache.append(torch.ones(1, 2, 1, 4), torch.ones(1, 2, 1, 5))
@@ -21,6 +23,7 @@ class KVCache:
     """
 
     def __init__(self):
+        self.read_only = False
         self._length = 0
         self._key: Tensor | None = None
         self._value: Tensor | None = None
@@ -43,9 +46,12 @@ class KVCache:
 
         Raises
         ------
-        ValueError: if the batch, the heads or the widths differ from what is cached, or S of key from S of value.
+        ValueError: if the batch, the heads or the widths differ from what is cached, S of key from S of value, or the
+            cache is only read.
         TypeError: if a dtype differs from what is cached.
         """
+        if self.read_only:
+            raise ValueError("cache: expected one that grows, got one that remember() made, which is only read")
         if key.shape[:-1] != value.shape[:-1]:
             raise ValueError(f"value: expected (B, H_kv, S) = {tuple(key.shape[:-1])}, got {tuple(value.shape[:-1])}")
         for name, new, old in (("key", key, self._key), ("value", value, self._value)):

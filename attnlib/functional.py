@@ -51,8 +51,9 @@ def attention(
 
     Raises
     ------
-    ValueError: if sizes do not fit, or ``dropout_p`` is outside [0, 1). TypeError: if something is no tensor, dtypes
-    differ, a mask is not bool, or a bias is not float. Both name the argument, what was expected and what came.
+    ValueError: if sizes do not fit, or ``dropout_p`` is outside [0, 1).
+    TypeError: if something is no tensor, dtypes differ, a mask is not bool, or a bias is not float. Both name the
+        argument, what was expected and what came.
 
     Examples
     --------
@@ -169,11 +170,14 @@ def _check(query, key, value, mask, bias, scale, dropout_p) -> None:
         raise ValueError(f"dropout_p: expected a probability in [0, 1), got {dropout_p}")
     if scale is not None and not math.isfinite(scale):
         raise ValueError(f"scale: expected a finite number, got {scale}")
-    shape = (*query.shape[:-1], key.shape[-2])
+    check_mask_and_bias(mask, bias, (*query.shape[:-1], key.shape[-2]))
+
+
+def check_mask_and_bias(mask, bias, scores_shape) -> None:
     if mask is not None:
-        masks.check(mask, shape)
+        masks.check(mask, scores_shape)
     if bias is not None:
-        _check_bias(bias, shape)
+        _check_bias(bias, scores_shape)
 
 
 def _check_tensors(query, key, value) -> None:

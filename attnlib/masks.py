@@ -55,7 +55,8 @@ class Mask:
 
         Parameters
         ----------
-        L: the number of queries. S: the number of keys; the last query stands at the last key.
+        L: the number of queries.
+        S: the number of keys; the last query stands at the last key.
         device: where the tensor is made; by default where the mask's own data lie, else the CPU.
 
         Raises
@@ -123,7 +124,8 @@ def sliding_window(size: int) -> Mask:
 
     Raises
     ------
-    ValueError: if ``size`` is less than 1. TypeError: if it is no whole number.
+    ValueError: if ``size`` is less than 1.
+    TypeError: if it is no whole number.
     """
     return SlidingWindow(_whole_number("size", size, at_least=1))
 
@@ -141,7 +143,8 @@ def padding(lengths: Sequence[int] | Tensor) -> Mask:
 
     Raises
     ------
-    ValueError: if ``lengths`` is not one row of numbers ≥ 0; on use, if one is over S. TypeError: if one is not whole.
+    ValueError: if ``lengths`` is not one row of numbers ≥ 0; on use, if one is over S.
+    TypeError: if one is not whole.
     """
     lengths = _whole_numbers("lengths", lengths)
     if lengths.dim() != 1:
@@ -165,7 +168,8 @@ def documents(ids: Sequence[int] | Sequence[Sequence[int]] | Tensor) -> Mask:
 
     Raises
     ------
-    ValueError: if ``ids`` has another shape; on use, if it is not S long. TypeError: if the ids are not whole numbers.
+    ValueError: if ``ids`` has another shape; on use, if it is not S long.
+    TypeError: if the ids are not whole numbers.
     """
     ids = _whole_numbers("ids", ids)
     if ids.dim() not in (1, 2):
@@ -185,7 +189,8 @@ def prefix(length: int) -> Mask:
 
     Raises
     ------
-    ValueError: if ``length`` is less than 1; on use, if it is over S. TypeError: if it is no whole number.
+    ValueError: if ``length`` is less than 1; on use, if it is over S.
+    TypeError: if it is no whole number.
     """
     return Prefix(_whole_number("length", length, at_least=1))
 
@@ -202,12 +207,13 @@ def from_tensor(tensor: Tensor) -> Mask:
 
     Raises
     ------
-    TypeError: if ``tensor`` is not a bool tensor. ValueError: if it has other axes, or, on use, other sizes.
+    TypeError: if ``tensor`` is not a bool tensor.
+    ValueError: if it has other axes, or, on use, other sizes.
     """
     check_bool("tensor", tensor)
     if tensor.dim() not in (2, 3, 4):
         raise ValueError(f"tensor: expected shape (L, S), (B, L, S) or (B, H, L, S), got {tuple(tensor.shape)}")
-    return Given(tensor.unsqueeze(1) if tensor.dim() == 3 else tensor)
+    return Given(tensor)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -245,7 +251,7 @@ class Padding(Mask):
     def shape(self, L, S):
         if self.longest is not None and self.longest > S:
             raise ValueError(f"lengths: expected at most S={S} keys, got a length of {self.longest}")
-        return (len(self.lengths), 1, 1, S)
+        return (self.lengths.shape[0], 1, 1, S)
 
     def _dense(self, L, S, device):
         lengths = self.lengths.to(device)
@@ -262,7 +268,7 @@ class Documents(Mask):
             raise ValueError(f"ids: expected one id for each of S={S} keys, got {self.ids.shape[-1]}")
         if L > S:
             raise ValueError(f"ids: the queries are the last keys, so L must be at most S={S}, got L={L}")
-        return (L, S) if self.ids.dim() == 1 else (len(self.ids), 1, L, S)
+        return (L, S) if self.ids.dim() == 1 else (self.ids.shape[0], 1, L, S)
 
     def _dense(self, L, S, device):
         ids = self.ids.to(device)
@@ -289,10 +295,13 @@ class Given(Mask):
 
     def shape(self, L, S):
         _check_sizes("tensor", self.tensor, L, S)
-        return tuple(self.tensor.shape)
+        return tuple(self._with_heads().shape)
 
     def _dense(self, L, S, device):
-        return self.tensor.to(device)
+        return self._with_heads().to(device)
+
+    def _with_heads(self):
+        return self.tensor.unsqueeze(1) if self.tensor.dim() == 3 else self.tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -341,7 +350,8 @@ def check(mask: Mask | Tensor, scores_shape: Sequence[int]) -> None:
 
     Raises
     ------
-    TypeError: if ``mask`` is neither a Mask nor a bool tensor. ValueError: if it does not fit.
+    TypeError: if ``mask`` is neither a Mask nor a bool tensor.
+    ValueError: if it does not fit.
     """
     L, S = scores_shape[-2:]
     if isinstance(mask, Mask):
@@ -350,7 +360,7 @@ def check(mask: Mask | Tensor, scores_shape: Sequence[int]) -> None:
         check_bool("mask", mask)
         _check_sizes("mask", mask, L, S)
         shape = tuple(mask.shape)
-    aligned = _aligned(shape, len(scores_shape))
+    aligned = _aligned(mask, shape, len(scores_shape))
     if len(aligned) != len(scores_shape) or any(
         size not in (1, wanted) for size, wanted in zip(aligned, scores_shape, strict=True)
     ):
@@ -361,15 +371,14 @@ def check(mask: Mask | Tensor, scores_shape: Sequence[int]) -> None:
 def for_scores(mask: Mask | Tensor, scores_shape: Sequence[int], device: torch.device) -> Tensor:
     """Return a checked ``mask`` as a bool tensor with as many axes as the scores."""
     allowed = mask._dense(*scores_shape[-2:], device) if isinstance(mask, Mask) else mask
-    return allowed.reshape(_aligned(allowed.shape, len(scores_shape)))
+    return allowed.reshape(_aligned(mask, tuple(allowed.shape), len(scores_shape)))
 
 
-def _aligned(shape: Sequence[int], axes: int) -> tuple[int, ...]:
-    """Name the head axis that was left out, or drop leading axes of size 1, to come to ``axes`` axes."""
-    shape = tuple(shape)
+def _aligned(mask: Mask | Tensor, shape: tuple[int, ...], axes: int) -> tuple[int, ...]:
+    """Name the head axis that a tensor leaves out, or drop leading axes of size 1, to come to ``axes`` axes."""
     if len(shape) == 2:
         return (1,) * (axes - 2) + shape
-    if len(shape) == axes - 1:
+    if len(shape) == axes - 1 and not isinstance(mask, Mask):
         return (*shape[:-2], 1, *shape[-2:])
     while len(shape) > axes and shape[0] == 1:
         shape = shape[1:]

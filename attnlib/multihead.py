@@ -34,23 +34,28 @@ class MultiHeadAttention(nn.Module):
     ----------
     num_heads: H.
     d_model: the width of the tokens, of what comes in and of what goes out.
-    d_k, d_v: the width of a query and key, and of a value, in each head; ``d_model // num_heads`` unless given.
+    d_k: the width of a query and of a key in each head; ``d_model // num_heads`` unless given.
+    d_v: the width of a value in each head; ``d_model // num_heads`` unless given.
     dropout: the probability with which a weight is dropped in training, in [0, 1).
     num_kv_heads: H_kv, the number of key and value heads, a divisor of H; H unless given. Query head h reads key head
         h // (H // H_kv): grouped-query attention (Ainslie et al., 2023), or multi-query with 1 (Shazeer, 2019).
-    rotary: a :class:`attnlib.positions.Rotary` that turns queries and keys by their positions; self-attention only.
+    rotary: a :class:`attnlib.positions.Rotary` that turns queries and keys by their positions.
     projection_bias: whether the four projections add a bias; the paper's do not.
 
     Attributes
     ----------
-    wq, wk, wv, fc: the projections, :class:`torch.nn.Linear`. Their parameters are all that the state dict holds.
+    wq: the queries' projection, a :class:`torch.nn.Linear`. The four projections are all that the state dict holds.
+    wk: the keys' projection.
+    wv: the values' projection.
+    fc: the output projection.
     attn: None, or the weights (B, H, L, S) of the last call with ``need_weights=True``: one row for each query of
         each head, before dropout, detached.
 
     Raises
     ------
     ValueError: if a size is less than 1, H does not divide d_model and d_k or d_v is left out, H_kv does not divide H,
-    or ``dropout`` is outside [0, 1).
+        or ``dropout`` is outside [0, 1).
+    TypeError: if a size is no whole number.
 
     Examples
     --------
@@ -130,8 +135,8 @@ class MultiHeadAttention(nn.Module):
         value: (B, S, d_model); ``key`` unless given.
         mask: a Mask, or a bool tensor, True where a query may attend: (L, S), (B, L, S), or (B|1, H|1, L|1, S|1).
         bias: float, added to the scores: (L, S) or (B|1, H|1, L|1, S|1).
-        cache: the layer's memory. In self-attention the new tokens' keys and values are appended, and S counts all so
-            far. In cross-attention they are stored at the first call and read at the next ones.
+        cache: the layer's memory. The new tokens' keys and values are appended to it, and S counts all so far. One
+            made by :meth:`remember` is only read: then there is no key.
         need_weights: compute the weights and keep them in ``attn``. The output is the same, to the dtype's tolerance.
 
         Returns
@@ -140,15 +145,24 @@ class MultiHeadAttention(nn.Module):
 
         Raises
         ------
-        ValueError: if sizes do not fit. TypeError: if a dtype does not fit, or a mask is not bool. See
-        :func:`attnlib.attention`.
+        ValueError: if sizes do not fit.
+        TypeError: if a dtype does not fit, or a mask is not bool. See :func:`attnlib.attention`.
         """
-        crossed = key is not None and key is not query
-        key, value = self._check(query, key, value, cache, crossed)
+        if cache is not None and not isinstance(cache, KVCache):
+            raise TypeError(f"cache: expected a KVCache, got {type(cache).__name__}")
+        reads_only = cache is not None and cache.read_only
+        key, value = self._check(query, key, value, reads_only)
+        self._check_scores(query, key, mask, bias, cache)
         # (B, L, d_model) → (B, L, H·d_k) → (B, H, L, d_k)
         queries = self._split(self.wq(query), self.d_k)
-        keys, values = self._keys_and_values(key, value, cache, crossed)
+        if reads_only:
+            keys, values = cache.key, cache.value
+        else:
+            keys, values = self._keys_and_values(key, value, offset=0 if cache is None else len(cache))
+            if cache is not None:
+                keys, values = cache.append(keys, values)
         if self.rotary is not None:
+            # As with masks, the last query stands at the last key.
             queries = self.rotary(queries, keys.shape[-2] - queries.shape[-2])
         heads, weights = functional.attend(
             queries,
@@ -164,22 +178,50 @@ class MultiHeadAttention(nn.Module):
         # (B, H, L, d_v) → (B, L, H·d_v) → (B, L, d_model)
         return self.fc(heads.transpose(-3, -2).flatten(-2))
 
-    def _keys_and_values(self, key, value, cache, crossed) -> tuple[Tensor, Tensor]:
-        """Return the keys (B, H_kv, S, d_k) and the values (B, H_kv, S, d_v) to attend to, old ones included."""
-        if cache is not None and crossed and len(cache):
-            return cache.key, cache.value
-        keys, values = self._split(self.wk(key), self.d_k), self._split(self.wv(value), self.d_v)
+    def remember(self, key: Tensor, value: Tensor | None = None) -> KVCache:
+        """Project what cross-attention will read again and again: the tokens of an encoder, once for all steps.
+
+        Parameters
+        ----------
+        key: (B, S, d_model).
+        value: (B, S, d_model); ``key`` unless given.
+
+        Returns
+        -------
+        A cache that is only read: ``attend(query, cache=memory)`` equals ``attend(query, key, value)``.
+
+        Raises
+        ------
+        ValueError: if sizes do not fit, or the layer has rotary positions, which are for self-attention.
+
+        >>> import torch
+        >>> attend = MultiHeadAttention(num_heads=2, d_model=8)
+        >>> memory = attend.remember(torch.randn(3, 7, 8))
+        >>> attend(torch.randn(3, 1, 8), cache=memory).shape
+        torch.Size([3, 1, 8])
+        """
         if self.rotary is not None:
-            keys = self.rotary(keys, 0 if cache is None else len(cache))
-        return (keys, values) if cache is None else cache.append(keys, values)
+            raise ValueError("key: rotary positions are for self-attention; a layer that remembers has none")
+        key, value = self._check(key, key, value, reads_only=False)
+        memory = KVCache()
+        memory.append(*self._keys_and_values(key, value, offset=0))
+        memory.read_only = True
+        return memory
+
+    def _keys_and_values(self, key: Tensor, value: Tensor, offset: int) -> tuple[Tensor, Tensor]:
+        """Project to keys (B, H_kv, S, d_k) and values (B, H_kv, S, d_v); the first key stands at ``offset``."""
+        keys, values = self._split(self.wk(key), self.d_k), self._split(self.wv(value), self.d_v)
+        return (keys if self.rotary is None else self.rotary(keys, offset)), values
 
     @staticmethod
     def _split(x: Tensor, width: int) -> Tensor:
         """(B, L, H·width) → (B, H, L, width). H is counted, not read: under tensor parallelism it is a rank's share."""
         return x.unflatten(-1, (-1, width)).transpose(-3, -2)
 
-    def _check(self, query, key, value, cache, crossed) -> tuple[Tensor, Tensor]:
+    def _check(self, query, key, value, reads_only) -> tuple[Tensor, Tensor]:
         """Check the inputs, and fill in those that were left out."""
+        if reads_only and (key is not None or value is not None):
+            raise ValueError("key: expected none beside a cache that remember() made: it holds the keys and values")
         if key is None and value is not None:
             raise ValueError("key: expected a key beside the value, got None")
         key = query if key is None else key
@@ -187,6 +229,8 @@ class MultiHeadAttention(nn.Module):
         for name, x in (("query", query), ("key", key), ("value", value)):
             if not isinstance(x, Tensor):
                 raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
+            if not x.is_floating_point():
+                raise TypeError(f"{name}: expected a floating-point tensor, got {x.dtype}")
             if x.dim() not in (2, 3) or x.dim() != query.dim() or x.shape[-1] != self.d_model:
                 axes = f"(B, L, d_model = {self.d_model}), or (L, d_model), with as many axes as query"
                 raise ValueError(f"{name}: expected {axes}, got {tuple(x.shape)}")
@@ -194,11 +238,18 @@ class MultiHeadAttention(nn.Module):
             raise ValueError(f"key: expected a batch of {query.shape[0]} as in query, got {key.shape[0]}")
         if value.shape != key.shape:
             raise ValueError(f"value: expected key's shape {tuple(key.shape)}, got {tuple(value.shape)}")
-        if crossed and self.rotary is not None:
-            raise ValueError("key: rotary positions are for self-attention; expected no key, or query itself")
-        if crossed and cache is not None and len(cache) and len(cache) != key.shape[-2]:
-            raise ValueError(f"key: expected S = {len(cache)} as in the cache, got {key.shape[-2]}")
         return key, value
+
+    def _check_scores(self, query, key, mask, bias, cache) -> None:
+        """Check what the scores must fit, before a cache is written to."""
+        batch, S = query.shape[:-2], key.shape[-2]
+        if cache is not None:
+            if len(cache) and cache.key.shape[:-3] != batch:
+                raise ValueError(
+                    f"cache: expected the batch {tuple(batch)} of query, got {tuple(cache.key.shape[:-3])}"
+                )
+            S = len(cache) + (0 if cache.read_only else S)
+        functional.check_mask_and_bias(mask, bias, (*batch, self.num_heads, query.shape[-2], S))
 
     def extra_repr(self) -> str:
         return f"num_heads={self.num_heads}, num_kv_heads={self.num_kv_heads}, d_k={self.d_k}, d_v={self.d_v}"

@@ -15,7 +15,6 @@ cell is masked, which is not the same as a weight of 0.
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from attnlib.masks import Mask
@@ -37,11 +36,11 @@ MASKED_FILL, MASKED_HATCH = "#f2f2f2", "#8a8a8a"
 
 
 def attention_heatmap(
-    weights: Tensor | ArrayLike,
+    weights: Tensor | np.ndarray,
     queries: Sequence[str] | None = None,
     keys: Sequence[str] | None = None,
     *,
-    mask: Mask | Tensor | ArrayLike | None = None,
+    mask: Mask | Tensor | np.ndarray | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw weights as a grid of cells: a row for each query, a column for each key, darker for more.
@@ -49,7 +48,8 @@ def attention_heatmap(
     Parameters
     ----------
     weights: (L, S), or (H, L, S), whose mean over the heads is drawn and named so. Numbers from 0 to 1.
-    queries, keys: the tokens' names, L and S of them; their indices unless given.
+    queries: L names, for the rows; their indices unless given.
+    keys: S names, for the columns; their indices unless given.
     mask: a Mask or a bool array (L, S), True where a query may attend; the other cells are hatched.
     ax: where to draw; the current Axes unless given.
 
@@ -72,18 +72,22 @@ def attention_heatmap(
 
 
 def head_grid(
-    weights: Tensor | ArrayLike,
+    weights: Tensor | np.ndarray,
     queries: Sequence[str] | None = None,
     keys: Sequence[str] | None = None,
     *,
-    mask: Mask | Tensor | ArrayLike | None = None,
+    mask: Mask | Tensor | np.ndarray | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw each head's weights in a grid of its own, inside one Axes.
 
     Parameters
     ----------
-    weights: (H, L, S), or (L, S) for one head. The rest as in :func:`attention_heatmap`.
+    weights: (H, L, S), or (L, S) for one head. Numbers from 0 to 1.
+    queries: L names, for the rows; their indices unless given.
+    keys: S names, for the columns; their indices unless given.
+    mask: a Mask or a bool array (L, S), True where a query may attend; the other cells are hatched.
+    ax: where to draw; the current Axes unless given.
 
     Returns
     -------
@@ -112,7 +116,7 @@ def head_grid(
 
 
 def attention_lines(
-    weights: Tensor | ArrayLike,
+    weights: Tensor | np.ndarray,
     queries: Sequence[str] | None = None,
     keys: Sequence[str] | None = None,
     *,
@@ -123,7 +127,8 @@ def attention_lines(
     Parameters
     ----------
     weights: (L, S), or (H, L, S), each head in a colour of its own. Numbers from 0 to 1; a weight of 0 has no line.
-    queries, keys: the tokens' names; their indices unless given.
+    queries: L names, for the left side; their indices unless given.
+    keys: S names, for the right side; their indices unless given.
     ax: where to draw; the current Axes unless given.
 
     Raises
@@ -154,7 +159,7 @@ def attention_lines(
 
 
 def plot_mask(
-    mask: Mask | Tensor | ArrayLike,
+    mask: Mask | Tensor | np.ndarray,
     L: int,
     S: int,
     queries: Sequence[str] | None = None,
@@ -167,7 +172,11 @@ def plot_mask(
     Parameters
     ----------
     mask: a Mask, or a bool array (L, S). One that differs between examples or heads must be cut to one of them first.
-    L, S: how many queries and keys.
+    L: how many queries.
+    S: how many keys.
+    queries: L names, for the rows; their indices unless given.
+    keys: S names, for the columns; their indices unless given.
+    ax: where to draw; the current Axes unless given.
 
     Raises
     ------
@@ -179,7 +188,7 @@ def plot_mask(
     return ax
 
 
-def plot_softmax(scores: Tensor | ArrayLike, keys: Sequence[str] | None = None, *, ax: Axes | None = None) -> Axes:
+def plot_softmax(scores: Tensor | np.ndarray, keys: Sequence[str] | None = None, *, ax: Axes | None = None) -> Axes:
     """Draw one query's weights as bars, softmax(scores), with each key's score written under its name.
 
     Parameters
@@ -211,11 +220,11 @@ def plot_softmax(scores: Tensor | ArrayLike, keys: Sequence[str] | None = None, 
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _array(x: Tensor | ArrayLike) -> np.ndarray:
+def _array(x: Tensor | np.ndarray) -> np.ndarray:
     return x.detach().cpu().double().numpy() if isinstance(x, Tensor) else np.asarray(x, dtype=float)
 
 
-def _weights(weights: Tensor | ArrayLike) -> np.ndarray:
+def _weights(weights: Tensor | np.ndarray) -> np.ndarray:
     """Return weights as (H, L, S)."""
     weights = _array(weights)
     if weights.ndim not in (2, 3) or 0 in weights.shape:
@@ -234,7 +243,7 @@ def _names(argument: str, names: Sequence[str] | None, count: int) -> list[str]:
     return names
 
 
-def _allowed(mask: Mask | Tensor | ArrayLike | None, L: int, S: int) -> np.ndarray:
+def _allowed(mask: Mask | Tensor | np.ndarray | None, L: int, S: int) -> np.ndarray:
     """Return the mask as a bool array (L, S)."""
     if mask is None:
         return np.ones((L, S), dtype=bool)

@@ -32,8 +32,9 @@ def sinusoidal(length: int, d_model: int, *, base: float = 10_000.0) -> Tensor:
     for name, size in (("length", length), ("d_model", d_model)):
         if size < 1:
             raise ValueError(f"{name}: expected at least 1, got {size}")
-    angles = torch.arange(length)[:, None] * _speeds(d_model, base)
-    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)[:, :d_model]
+    angles = _angles(0, length, d_model, base)
+    encoding = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)[:, :d_model]
+    return encoding.to(torch.get_default_dtype())
 
 
 class Rotary(nn.Module):
@@ -45,7 +46,9 @@ class Rotary(nn.Module):
 
     Parameters
     ----------
-    d_k: the width of a head, even. base: the slowest pair turns at nearly 1/base radians a position.
+    d_k: the width of a head, even.
+    base: the slowest pair turns at nearly 1/base radians a position.
+    interleaved: whether neighbours are paired, instead of halves.
 
     Raises
     ------
@@ -61,9 +64,8 @@ class Rotary(nn.Module):
         super().__init__()
         if d_k < 2 or d_k % 2:
             raise ValueError(f"d_k: expected an even number of at least 2, got {d_k}")
-        self.d_k, self.interleaved = d_k, interleaved
-        # Computed from the arguments, so not a part of the state dict.
-        self.register_buffer("speeds", _speeds(d_k, base), persistent=False)
+        _check_base(base)
+        self.d_k, self.base, self.interleaved = d_k, base, interleaved
 
     def forward(self, x: Tensor, offset: int = 0) -> Tensor:
         """Turn ``x`` (…, L, d_k), whose first row stands at position ``offset``.
@@ -74,9 +76,9 @@ class Rotary(nn.Module):
         """
         if x.shape[-1] != self.d_k:
             raise ValueError(f"x: expected (…, L, d_k = {self.d_k}), got {tuple(x.shape)}")
-        positions = torch.arange(offset, offset + x.shape[-2], device=x.device)
-        angles = positions[:, None] * self.speeds.float()
-        cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        # Not a buffer: it would be rounded when the module is cast to half precision.
+        angles = _angles(offset, x.shape[-2], self.d_k, self.base, x.device)
+        cos, sin = angles.cos().to(x), angles.sin().to(x)
         if self.interleaved:
             a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
             return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2)
@@ -84,8 +86,18 @@ class Rotary(nn.Module):
         return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
 
 
-def _speeds(width: int, base: float) -> Tensor:
-    """Return the angle, in radians a position, of each pair of columns: base^(−2i/width)."""
+def _angles(start: int, length: int, width: int, base: float, device: torch.device | None = None) -> Tensor:
+    """Return the angle (length, ⌈width/2⌉) of each position and pair of columns: position · base^(−2i/width).
+
+    In float64: float32 knows the angle at position 100 000 to two digits after the point only.
+    """
+    _check_base(base)
+    if device is not None and device.type == "mps":  # Apple's GPUs have no float64
+        device = None
+    positions = torch.arange(start, start + length, dtype=torch.float64, device=device)
+    return positions[:, None] * base ** (-torch.arange(0, width, 2, dtype=torch.float64, device=device) / width)
+
+
+def _check_base(base: float) -> None:
     if not base > 0:
         raise ValueError(f"base: expected a number above 0, got {base}")
-    return base ** (-torch.arange(0, width, 2) / width)

@@ -9,7 +9,7 @@ PAGE = """<!DOCTYPE html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="refresh" content="0; url={start}">
 <link rel="canonical" href="{start}">
-<link rel="icon" href="_static/favicon.svg">
+<link rel="icon" href="_static/logo.svg">
 <meta name="color-scheme" content="light dark">
 <title>{title}</title>
 </head>

@@ -21,9 +21,11 @@ def copy_mathjax(app, failure):
         return
     source, target = installed_mathjax(), Path(app.outdir) / "_static" / "mathjax"
     for part in NEEDED:
-        copy = shutil.copytree if (source / part).is_dir() else shutil.copy
         (target / part).parent.mkdir(parents=True, exist_ok=True)
-        copy(source / part, target / part)
+        if (source / part).is_dir():
+            shutil.copytree(source / part, target / part, dirs_exist_ok=True)
+        else:
+            shutil.copy(source / part, target / part)
 
 
 def setup(app):

@@ -3,6 +3,7 @@
 Each function takes the parsed page and has one reason. They run on the files, after every other extension.
 """
 
+import re
 from pathlib import Path
 
 from bs4 import BeautifulSoup
@@ -11,6 +12,8 @@ from bs4 import BeautifulSoup
 UNUSED_SCRIPTS = ("scripts/fontawesome.js",)
 # Search runs on search.html; other pages only send the reader there.
 SEARCH_SCRIPTS = ("searchtools.js", "language_data.js", "searchindex.js")
+CODE = re.compile(r"<pre\b.*?</pre>", re.DOTALL)
+KEPT = "<pre></pre>"
 # Ids that extensions repeat within a page; nothing links to them.
 REPEATED_IDS = ("exercise-content", "solution-content", "proof-content")
 
@@ -20,10 +23,17 @@ def mend_pages(app, failure):
         return
     for path in sorted(Path(app.outdir).rglob("*.html")):
         if "_static" not in path.parts:
-            page = BeautifulSoup(path.read_text("utf-8"), "html.parser")
-            for mend in MENDS:
-                mend(page)
-            path.write_text(str(page), "utf-8")
+            path.write_text(mended(path.read_text("utf-8")), "utf-8")
+
+
+def mended(text):
+    # Coloured code is most of a page's elements, and nothing in it is mended: it is not parsed.
+    code = []
+    page = BeautifulSoup(CODE.sub(lambda match: code.append(match[0]) or KEPT, text), "html.parser")
+    for mend in MENDS:
+        mend(page)
+    blocks = iter(code)
+    return re.sub(re.escape(KEPT), lambda match: next(blocks), str(page))
 
 
 def drop_unused_scripts(page):

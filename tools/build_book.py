@@ -32,7 +32,7 @@ def main() -> int:
         warnings = build(ROOT, Path(workshop))
         replace(SITE, Path(workshop) / "html")
     if warnings:
-        print(f"\nThe site has {len(warnings)} warnings, and a warning is an error:", file=sys.stderr)
+        print(f"\nWarnings, each of which is an error ({len(warnings)}):", file=sys.stderr)
         print(*warnings, sep="\n", file=sys.stderr)
         return 1
     stamp.write_text(fingerprint)

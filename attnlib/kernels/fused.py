@@ -1,5 +1,6 @@
 """torch's own fused kernel: the L × S weights are never stored."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -10,9 +11,9 @@ def attend(query, key, value, mask, bias, scale, dropout_p) -> tuple[Tensor, Non
     """Attend with ``F.scaled_dot_product_attention``; there are no weights to return."""
     L, S = query.shape[-2], key.shape[-2]
     # torch aligns is_causal at the first key; ours at the last. They agree when L = S.
-    is_causal = isinstance(mask, masks.Causal) and bias is None and bool(L == S)
+    is_causal = _decided(isinstance(mask, masks.Causal) and bias is None and L == S)
     attn_mask = None if is_causal else _attn_mask(query, S, mask, bias)
-    grouped = query.dim() > 2 and query.shape[-3] != key.shape[-3]
+    grouped = _decided(query.dim() > 2 and query.shape[-3] != key.shape[-3])
     # By attribute, not imported by name: torch's context parallelism replaces the function.
     output = F.scaled_dot_product_attention(
         query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=grouped
@@ -20,10 +21,16 @@ def attend(query, key, value, mask, bias, scale, dropout_p) -> tuple[Tensor, Non
     return output, None
 
 
+def _decided(condition: bool) -> bool:
+    """Return True or False: in a compiled graph whose sizes are open, a comparison is a symbol, which torch refuses."""
+    return True if condition else False  # noqa: SIM210
+
+
 def _attn_mask(query: Tensor, S: int, mask, bias: Tensor | None) -> Tensor | None:
     """Fold mask and bias into the one argument that torch has for both."""
     allowed = None if mask is None else masks.for_scores(mask, (*query.shape[:-1], S), query.device)
     if bias is None:
         return allowed
-    bias = bias.to(query.dtype)
+    # On a CPU torch takes a float32 bias beside half precision, and need not round it; CUDA's kernels refuse one.
+    bias = bias.to(torch.promote_types(query.dtype, torch.float32) if query.is_cpu else query.dtype)
     return bias if allowed is None else bias.masked_fill(~allowed, float("-inf"))

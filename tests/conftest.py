@@ -1,0 +1,14 @@
+"""Every test starts from the same seed; hypothesis draws the same examples on every machine."""
+
+import pytest
+import torch
+from hypothesis import settings
+
+settings.register_profile("attnlib", deadline=None, derandomize=True, database=None, max_examples=25)
+settings.load_profile("attnlib")
+torch.set_num_threads(1)  # small tensors: more threads only wait for each other
+
+
+@pytest.fixture(autouse=True)
+def _same_seed():
+    torch.manual_seed(0)

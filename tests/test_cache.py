@@ -1,0 +1,211 @@
+"""The cache against plain concatenation, and decoding against the whole sequence at once."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attnlib import KVCache, MultiHeadAttention, masks
+from attnlib.positions import Rotary
+from tests.oracles import D_K, D_MODEL, D_V, GROUPED_H, H_KV, B, H, draw
+from tests.tolerances import assert_close
+
+chunk_sizes = st.lists(st.integers(1, 6), min_size=1, max_size=7)
+
+
+def tokens(count, **kwargs):
+    """Return new keys and values of ``count`` tokens."""
+    return draw(B, H, count, D_K, **kwargs), draw(B, H, count, D_V, **kwargs)
+
+
+@given(chunk_sizes, st.booleans())
+def test_append_returns_all_so_far(sizes, grad):
+    cache = KVCache()
+    chunks = [tokens(size, requires_grad=grad) for size in sizes]
+    for count, chunk in enumerate(chunks, start=1):
+        key, value = cache.append(*chunk)
+        assert len(cache) == sum(sizes[:count])
+        assert torch.equal(key, torch.cat([k for k, _ in chunks[:count]], dim=-2))
+        assert torch.equal(value, torch.cat([v for _, v in chunks[:count]], dim=-2))
+    assert torch.equal(cache.key, key)
+    assert torch.equal(cache.value, value)
+
+
+def test_append_never_writes_into_the_callers_tensors():
+    prompt = tokens(7)
+    roomy = [x[..., :3, :] for x in prompt]
+    before = [x.clone() for x in prompt]
+    cache = KVCache()
+    cache.append(*roomy)
+    cache.append(*tokens(1))
+    assert all(torch.equal(x, y) for x, y in zip(prompt, before, strict=True))
+
+
+@given(chunk_sizes)
+def test_what_was_returned_before_never_changes(sizes):
+    cache, returned = KVCache(), []
+    for size in sizes:
+        views = cache.append(*tokens(size))
+        returned += [(view, view.clone()) for view in views]
+    assert all(torch.equal(view, then) for view, then in returned)
+
+
+def test_room_grows_by_doubling():
+    """100 single steps copy the past a logarithmic number of times."""
+    cache, places = KVCache(), []
+    cache.append(*tokens(1))
+    for _ in range(100):
+        cache.append(*tokens(1))
+        places.append((cache.key.untyped_storage().data_ptr(), cache.value.untyped_storage().data_ptr()))
+    for each in zip(*places, strict=True):
+        assert len(set(each)) <= 8
+    assert cache.key.untyped_storage().nbytes() <= 2 * 101 * B * H * D_K * 8
+
+
+def test_a_large_chunk_gets_the_room_it_needs():
+    cache = KVCache()
+    cache.append(*tokens(2))
+    cache.append(*tokens(11))
+    assert len(cache) == 13
+
+
+def test_gradients_flow_through_the_past():
+    cache = KVCache()
+    first, second = tokens(3, requires_grad=True), tokens(2, requires_grad=True)
+    cache.append(*first)
+    key, value = cache.append(*second)
+    (key.sum() + 2 * value.sum()).backward()
+    for (k, v), size in ((first, 3), (second, 2)):
+        assert torch.equal(k.grad, torch.ones(B, H, size, D_K).double())
+        assert torch.equal(v.grad, torch.full((B, H, size, D_V), 2.0).double())
+
+
+def test_gradients_flow_when_recording_begins_later():
+    cache = KVCache()
+    with torch.no_grad():
+        cache.append(*tokens(3))
+        cache.append(*tokens(1))
+    new = tokens(1, requires_grad=True)
+    key, _ = cache.append(*new)
+    assert key.shape[-2] == 5
+    key.sum().backward()
+    assert torch.equal(new[0].grad, torch.ones(B, H, 1, D_K).double())
+
+
+def test_under_no_grad_room_is_reused_whatever_asks_for_gradients():
+    cache = KVCache()
+    with torch.no_grad():
+        for _ in range(3):
+            cache.append(*tokens(1, requires_grad=True))
+        before = cache.key.untyped_storage().data_ptr()
+        cache.append(*tokens(1, requires_grad=True))
+    assert cache.key.untyped_storage().data_ptr() == before
+
+
+@pytest.mark.parametrize("name", ["key", "value"])
+def test_an_empty_cache_has_neither_keys_nor_values(name):
+    cache = KVCache()
+    assert len(cache) == 0
+    with pytest.raises(ValueError, match="the cache is empty: append keys and values first"):
+        getattr(cache, name)
+
+
+WRONG = [
+    ((B, H, 2, D_K), (B, H, 3, D_V), r"value: expected \(B, H_kv, S\) = \(2, 3, 2\), got \(2, 3, 3\)"),
+    ((B, H, 2, D_K), (B, 1, 2, D_V), r"value: expected \(B, H_kv, S\) = \(2, 3, 2\), got \(2, 1, 2\)"),
+    ((7, H, 2, D_K), (7, H, 2, D_V), r"key: expected the cache's shape \(\*\(2, 3\), S, 11\), got \(7, 3, 2, 11\)"),
+    ((B, 1, 2, D_K), (B, 1, 2, D_V), r"key: expected the cache's shape .*, got \(2, 1, 2, 11\)"),
+    ((B, H, 2, 4), (B, H, 2, D_V), r"key: expected the cache's shape .*, got \(2, 3, 2, 4\)"),
+    ((B, H, 2, D_K), (B, H, 2, 4), r"value: expected the cache's shape \(\*\(2, 3\), S, 13\), got \(2, 3, 2, 4\)"),
+]
+
+
+@pytest.mark.parametrize(("key_shape", "value_shape", "message"), WRONG)
+def test_what_does_not_fit_is_refused_and_nothing_is_stored(key_shape, value_shape, message):
+    cache = KVCache()
+    cache.append(*tokens(3))
+    before = cache.key.clone()
+    with pytest.raises(ValueError, match=message):
+        cache.append(draw(*key_shape), draw(*value_shape))
+    assert len(cache) == 3
+    assert torch.equal(cache.key, before)
+
+
+@pytest.mark.parametrize("name", ["key", "value"])
+def test_another_dtype_is_refused(name):
+    cache = KVCache()
+    cache.append(*tokens(1))
+    new = dict(zip(("key", "value"), tokens(1), strict=True))
+    new[name] = new[name].float()
+    with pytest.raises(TypeError, match=f"{name}: expected the cache's dtype torch.float64, got torch.float32"):
+        cache.append(**new)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Decoding
+
+
+@given(chunk_sizes, st.sampled_from(["causal", "window", "bias"]), st.booleans(), st.booleans())
+def test_chunks_of_any_size_give_the_whole_computation(sizes, kind, rotary, grad):
+    torch.manual_seed(0)
+    turn = Rotary(D_K + 1) if rotary else None
+    layer = MultiHeadAttention(GROUPED_H, D_MODEL, D_K + 1, D_V, num_kv_heads=H_KV, rotary=turn).double().eval()
+    total = sum(sizes)
+    x, bias = draw(B, total, D_MODEL), draw(total, total)
+    mask = masks.causal() & masks.sliding_window(3) if kind == "window" else masks.causal()
+    with torch.set_grad_enabled(grad):
+        whole = layer(x, mask=mask, bias=bias if kind == "bias" else None)
+        cache, outputs, start = KVCache(), [], 0
+        for size in sizes:
+            end = start + size
+            shift = bias[start:end, :end] if kind == "bias" else None
+            outputs.append(layer(x[:, start:end], mask=mask, bias=shift, cache=cache))
+            start = end
+    assert_close(torch.cat(outputs, dim=1), whole)
+
+
+def test_padding_counts_the_cached_keys():
+    layer = MultiHeadAttention(H, D_MODEL, D_K, D_V).double().eval()
+    x, cache = draw(B, 7, D_MODEL), KVCache()
+    mask = masks.padding([7, 3])
+    layer(x[:, :4], cache=cache)
+    assert_close(layer(x[:, 4:], cache=cache, mask=mask), layer(x, mask=mask)[:, 4:])
+
+
+def test_gradients_through_the_cache_are_those_of_the_whole():
+    layer = MultiHeadAttention(H, D_MODEL, D_K, D_V).double().eval()
+    x = draw(B, 5, D_MODEL)
+    layer(x, mask=masks.causal()).square().sum().backward()
+    whole = [p.grad.clone() for p in layer.parameters()]
+    layer.zero_grad()
+    cache = KVCache()
+    sum(layer(x[:, i : i + 1], mask=masks.causal(), cache=cache).square().sum() for i in range(5)).backward()
+    for parameter, expected in zip(layer.parameters(), whole, strict=True):
+        assert_close(parameter.grad, expected)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mask": torch.ones(2, 2, dtype=torch.bool)},
+        {"mask": torch.ones(2, 5)},
+        {"mask": masks.padding([6, 1])},
+        {"bias": torch.zeros(2, 2)},
+    ],
+)
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_a_call_that_fails_leaves_the_cache_as_it_was(wrong, need_weights):
+    layer = MultiHeadAttention(H, D_MODEL, D_K, D_V).double().eval()
+    cache = KVCache()
+    layer(draw(B, 3, D_MODEL), cache=cache)
+    with pytest.raises((ValueError, TypeError), match=r"mask|bias|lengths"):
+        layer(draw(B, 2, D_MODEL), cache=cache, need_weights=need_weights, **wrong)
+    assert len(cache) == 3
+
+
+def test_a_remembered_encoder_is_read_and_never_grows():
+    layer = MultiHeadAttention(H, D_MODEL, D_K, D_V)
+    memory = layer.remember(torch.randn(B, 7, D_MODEL))
+    assert len(memory) == 7
+    with pytest.raises(ValueError, match=r"cache: expected one that grows.*only read"):
+        memory.append(*tokens(1, dtype=torch.float32))

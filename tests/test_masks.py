@@ -1,0 +1,322 @@
+"""Masks against boolean arrays written out by hand, or built pair by pair."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attnlib import masks
+from tests.oracles import NoArithmetic
+
+B, H, L, S = 2, 3, 5, 7
+
+
+def rows(mask, L, S):
+    """Return a mask as strings, a row a query."""
+    return ["".join("■" if open_ else "·" for open_ in row) for row in mask.dense(L, S).expand(L, S).tolist()]
+
+
+def pair_by_pair(allowed, L, S):
+    """Return the bools of ``allowed(query's position, key's position)``; the last query stands at the last key."""
+    return torch.tensor([[bool(allowed(S - L + i, j)) for j in range(S)] for i in range(L)]).reshape(L, S)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Each mask
+
+
+@pytest.mark.parametrize(
+    ("L", "S", "expected"),
+    [
+        (4, 4, ["■···", "■■··", "■■■·", "■■■■"]),
+        (2, 4, ["■■■·", "■■■■"]),
+        (4, 2, ["··", "··", "■·", "■■"]),
+        (1, 3, ["■■■"]),
+    ],
+)
+def test_causal_aligns_the_last_query_with_the_last_key(L, S, expected):
+    assert rows(masks.causal(), L, S) == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "L", "S", "expected"),
+    [
+        (1, 3, 3, ["■··", "·■·", "··■"]),
+        (2, 4, 4, ["■■··", "■■■·", "·■■■", "··■■"]),
+        (2, 2, 5, ["··■■■", "···■■"]),
+        (3, 4, 2, ["■·", "■■", "■■", "■■"]),
+    ],
+)
+def test_sliding_window_opens_what_is_nearer_than_its_size(size, L, S, expected):
+    assert rows(masks.sliding_window(size), L, S) == expected
+
+
+def test_a_window_that_looks_back_only_holds_size_keys():
+    back = masks.sliding_window(3) & masks.causal()
+    assert rows(back, 5, 5) == ["■····", "■■···", "■■■··", "·■■■·", "··■■■"]
+
+
+@given(st.integers(0, 9), st.integers(0, 9), st.integers(1, 9), st.integers(1, 9))
+def test_structured_masks_pair_by_pair(L, S, size, length):
+    for mask, allowed in [
+        (masks.causal(), lambda i, j: j <= i),
+        (masks.sliding_window(size), lambda i, j: abs(i - j) < size),
+        (masks.prefix(min(length, max(S, 1))), lambda i, j: j < length),
+    ]:
+        if S == 0 and isinstance(mask, masks.Prefix):
+            continue
+        assert torch.equal(mask.dense(L, S), pair_by_pair(allowed, L, S))
+
+
+def test_padding_closes_columns_not_rows():
+    dense = masks.padding([7, 3]).dense(L, S)
+    assert dense.shape == (B, 1, 1, S)
+    assert dense[:, 0, 0].int().tolist() == [[1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("lengths", [[7, 0], (7, 0), np.array([7, 0]), torch.tensor([7, 0], dtype=torch.int16)])
+def test_padding_takes_every_kind_of_whole_numbers(lengths):
+    assert masks.padding(lengths).dense(L, S).sum(-1).flatten().tolist() == [7, 0]
+
+
+def test_documents_see_only_themselves():
+    assert rows(masks.documents([4, 4, 9, 4]), 4, 4) == ["■■·■", "■■·■", "··■·", "■■·■"]
+
+
+def test_with_fewer_queries_than_keys_the_queries_are_the_last_of_the_row():
+    assert rows(masks.documents([1, 1, 2, 1]), 2, 4) == ["··■·", "■■·■"]
+
+
+def test_documents_packed_differently_in_each_example():
+    dense = masks.documents([[1, 1, 2], [1, 2, 2]]).dense(2, 3)
+    assert dense.shape == (2, 1, 2, 3)
+    assert dense.int().tolist() == [[[[1, 1, 0], [0, 0, 1]]], [[[0, 1, 1], [0, 1, 1]]]]
+
+
+def test_prefix_or_causal_is_the_prefix_language_models_mask():
+    assert rows(masks.prefix(2) | masks.causal(), 4, 4) == ["■■··", "■■··", "■■■·", "■■■■"]
+
+
+@pytest.mark.parametrize(
+    ("given_shape", "dense_shape"),
+    [
+        ((L, S), (L, S)),
+        ((B, L, S), (B, 1, L, S)),
+        ((B, H, L, S), (B, H, L, S)),
+        ((1, H, 1, S), (1, H, 1, S)),
+        ((B, 1, L, 1), (B, 1, L, 1)),
+    ],
+)
+def test_from_tensor_names_the_head_axis_that_was_left_out(given_shape, dense_shape):
+    tensor = torch.rand(given_shape) < 0.5
+    mask = masks.from_tensor(tensor)
+    assert mask.shape(L, S) == dense_shape
+    assert torch.equal(mask.dense(L, S), tensor.reshape(dense_shape))
+
+
+def test_shape_is_that_of_dense():
+    for mask in EVERY_MASK.values():
+        assert mask.shape(L, S) == mask.dense(L, S).shape
+
+
+def test_dense_is_a_bool_tensor_on_the_device_asked_for():
+    for mask in EVERY_MASK.values():
+        assert mask.dense(L, S).dtype == torch.bool
+        assert mask.dense(L, S, "meta").device.type == "meta"
+
+
+def test_masks_pickle():
+    for mask in EVERY_MASK.values():
+        assert torch.equal(pickle.loads(pickle.dumps(mask)).dense(L, S), mask.dense(L, S))
+
+
+def test_masks_say_what_they_are():
+    assert (
+        repr(masks.sliding_window(2) & ~masks.causal()) == "Both(left=SlidingWindow(size=2), right=Not(mask=Causal()))"
+    )
+
+
+EVERY_MASK = {
+    "causal": masks.causal(),
+    "window": masks.sliding_window(3),
+    "padding": masks.padding([7, 3]),
+    "documents": masks.documents([1, 1, 1, 2, 2, 3, 3]),
+    "documents of each example": masks.documents([[1, 1, 1, 2, 2, 3, 3], [1, 2, 2, 2, 2, 2, 3]]),
+    "prefix": masks.prefix(2),
+    "pairs": masks.from_tensor(torch.arange(L * S).reshape(L, S) % 3 > 0),
+    "pairs of each example": masks.from_tensor(torch.arange(B * L * S).reshape(B, L, S) % 5 > 1),
+    "pairs of each head": masks.from_tensor(torch.arange(H * S).reshape(1, H, 1, S) % 4 > 0),
+    "combined": masks.causal() & masks.padding([7, 3]) | ~masks.prefix(4),
+}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Algebra
+
+expressions = st.recursive(
+    st.sampled_from(sorted(EVERY_MASK)).map(EVERY_MASK.__getitem__),
+    lambda inner: st.one_of(
+        inner.map(lambda m: ("~", m)),
+        st.tuples(inner, inner).map(lambda m: ("&", *m)),
+        st.tuples(inner, inner).map(lambda m: ("|", *m)),
+    ),
+    max_leaves=6,
+)
+
+
+def combined(expression):
+    """Return an expression as a Mask."""
+    match expression:
+        case ("~", a):
+            return ~combined(a)
+        case ("&", a, b):
+            return combined(a) & combined(b)
+        case ("|", a, b):
+            return combined(a) | combined(b)
+    return expression
+
+
+def combined_dense(expression):
+    """Return an expression as a bool array (B, H, L, S), combined by NumPy."""
+    match expression:
+        case ("~", a):
+            return np.logical_not(combined_dense(a))
+        case ("&", a, b):
+            return np.logical_and(combined_dense(a), combined_dense(b))
+        case ("|", a, b):
+            return np.logical_or(combined_dense(a), combined_dense(b))
+    return expression.dense(L, S).expand(B, H, L, S).numpy()
+
+
+@given(expressions)
+def test_the_algebra_of_masks_is_the_algebra_of_their_dense_forms(expression):
+    mask = combined(expression)
+    dense = mask.dense(L, S)
+    assert mask.shape(L, S) == dense.shape
+    np.testing.assert_array_equal(dense.expand(B, H, L, S).numpy(), combined_dense(expression))
+
+
+@given(expressions, st.lists(st.booleans(), min_size=B * H * S, max_size=B * H * S))
+def test_reaches_says_which_queries_may_attend_to_a_marked_key(expression, marked):
+    marked = torch.tensor(marked).reshape(B, H, S)
+    expected = (torch.from_numpy(combined_dense(expression)) & marked[:, :, None]).any(-1, keepdim=True)
+    assert torch.equal(combined(expression).reaches(marked, L).expand(B, H, L, 1), expected)
+
+
+@given(st.integers(0, 6), st.integers(1, 6), st.data())
+def test_causal_reaches_the_same_without_its_matrix(L, S, data):
+    marked = torch.tensor(data.draw(st.lists(st.booleans(), min_size=S, max_size=S)))
+    expected = (masks.causal().dense(L, S) & marked).any(-1, keepdim=True)
+    assert torch.equal(masks.causal().reaches(marked, L), expected)
+
+
+@pytest.mark.parametrize("combine", [lambda m: m and m, lambda m: m or m, lambda m: not m])
+def test_and_or_not_are_refused(combine):
+    with pytest.raises(TypeError, match=r"neither true nor false.*&, \| and ~"):
+        combine(masks.causal())
+
+
+@pytest.mark.parametrize("other", [torch.ones(L, S, dtype=torch.bool), True, None, 3])
+def test_masks_combine_with_masks_only(other):
+    for combine in (lambda m: m & other, lambda m: m | other):
+        with pytest.raises(TypeError, match="unsupported operand"):
+            combine(masks.causal())
+
+
+def test_a_mask_of_ones_own_needs_only_its_dense_form():
+    class EvenKeys(masks.Mask):
+        def _dense(self, L, S, device):
+            return (torch.arange(S, device=device) % 2 == 0).expand(L, S)
+
+    assert rows(EvenKeys() & masks.causal(), 3, 3) == ["■··", "■··", "■·■"]
+    assert EvenKeys().reaches(torch.tensor([False, True, False]), 2).tolist() == [[False], [False]]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: masks.sliding_window(0), ValueError, "size: expected at least 1, got 0"),
+        (lambda: masks.sliding_window(2.0), TypeError, "size: expected a whole number, got float"),
+        (lambda: masks.sliding_window(True), TypeError, "size: expected a whole number, got bool"),
+        (lambda: masks.prefix(0), ValueError, "length: expected at least 1, got 0"),
+        (lambda: masks.prefix("2"), TypeError, "length: expected a whole number, got str"),
+        (lambda: masks.padding([2, -1]), ValueError, "lengths: expected lengths of at least 0, got -1"),
+        (lambda: masks.padding([2.0, 1.5]), TypeError, "lengths: expected whole numbers, got torch.float32"),
+        (lambda: masks.padding([True, False]), TypeError, "lengths: expected whole numbers, got torch.bool"),
+        (lambda: masks.padding([1j]), TypeError, "lengths: expected whole numbers, got torch.complex64"),
+        (lambda: masks.padding(3), ValueError, r"lengths: expected .* shape \(B,\), got \(\)"),
+        (lambda: masks.padding([[3]]), ValueError, r"lengths: expected .* shape \(B,\), got \(1, 1\)"),
+        (lambda: masks.documents(3), ValueError, r"ids: expected shape \(S,\) or \(B, S\), got \(\)"),
+        (lambda: masks.documents([[[3]]]), ValueError, r"ids: expected shape .*, got \(1, 1, 1\)"),
+        (lambda: masks.documents([0.5]), TypeError, "ids: expected whole numbers, got torch.float32"),
+        (lambda: masks.from_tensor([[True]]), TypeError, "tensor: expected a Mask or a bool tensor, got list"),
+        (lambda: masks.from_tensor(torch.ones(2, 2)), TypeError, "tensor: expected bool, got torch.float32.*bias="),
+        (lambda: masks.from_tensor(torch.ones(2, 2).int()), TypeError, "tensor: expected bool .*got torch.int32"),
+        (lambda: masks.from_tensor(torch.ones(2).bool()), ValueError, r"tensor: expected shape .*, got \(2,\)"),
+        (
+            lambda: masks.from_tensor(torch.ones((1,) * 5).bool()),
+            ValueError,
+            r"tensor: expected .*, got \(1, 1, 1, 1, 1\)",
+        ),
+    ],
+)
+def test_a_mask_that_cannot_be_is_refused_when_made(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+def true(*shape):
+    return masks.from_tensor(torch.ones(shape, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (masks.padding([8, 3]), "lengths: expected at most S=7 keys, got a length of 8"),
+        (masks.documents([1, 2, 3]), "ids: expected one id for each of S=7 keys, got 3"),
+        (masks.prefix(8), "length: expected a prefix of at most S=7 keys, got 8"),
+        (true(L, 3), r"tensor: expected .* = \(…, 5, 7\), got \(5, 3\)"),
+        (true(B, S), r"tensor: expected .*, got \(2, 7\); for one length an example, use masks.padding"),
+        (true(1, S), r"tensor: expected .*, got \(1, 7\)"),
+        (true(B, 1, S), r"tensor: expected .*, got \(2, 1, 7\)"),
+        (true(B, H, 2, S), r"tensor: expected .*, got \(2, 3, 2, 7\)"),
+        (masks.padding([1, 2]) & masks.padding([1, 2, 3]), r"masks of shape \(2, 1, 1, 7\) and \(3, 1, 1, 7\)"),
+        (masks.causal() | ~masks.prefix(8), "length: expected"),
+    ],
+)
+def test_a_mask_made_for_other_sizes_is_refused_when_used(mask, message):
+    with NoArithmetic(), pytest.raises(ValueError, match=message):
+        mask.dense(L, S)
+
+
+def test_more_queries_than_documents_keys_are_refused():
+    with pytest.raises(ValueError, match="ids: the queries are the last keys, so L must be at most S=7, got L=8"):
+        masks.documents([1] * 7).dense(8, 7)
+
+
+@pytest.mark.parametrize("sizes", [(-1, 3), (3, -1)])
+def test_negative_sizes_are_refused(sizes):
+    with pytest.raises(ValueError, match=r"L, S: expected sizes of at least 0, got L=.*, S="):
+        masks.causal().dense(*sizes)
+
+
+@pytest.mark.parametrize("sizes", [(0, 3), (3, 0), (0, 0)])
+def test_empty_sizes_are_sizes(sizes):
+    for mask in (masks.causal(), masks.sliding_window(2), masks.padding([0, 0])):
+        assert mask.dense(*sizes).expand(2, 3, *sizes).shape == (2, 3, *sizes)
+
+
+def test_a_bare_mask_is_no_mask():
+    with pytest.raises(NotImplementedError):
+        masks.Mask().dense(L, S)
+
+
+def test_no_examples_are_no_error():
+    assert masks.padding(torch.zeros(0, dtype=torch.long)).dense(L, S).shape == (0, 1, 1, S)

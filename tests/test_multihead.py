@@ -1,0 +1,574 @@
+"""The module against loops, ``nn.MultiheadAttention`` and Hugging Face; in training, half precision, graphs."""
+
+import copy
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from attnlib import KVCache, MultiHeadAttention, attention_weights, masks, reference
+from attnlib.kernels import explicit
+from attnlib.positions import Rotary
+from tests.oracles import D_K, D_MODEL, D_V, GROUPED_H, H_KV, B, H, L, NoArithmetic, S, draw
+from tests.tolerances import assert_close
+
+
+def make(num_heads=H, dtype=torch.float64, **options):
+    return MultiHeadAttention(num_heads, D_MODEL, D_K, D_V, **options).to(dtype).eval()
+
+
+def tokens(length=L, dtype=torch.float64):
+    return draw(B, length, D_MODEL, dtype=dtype)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Equal to other implementations
+
+
+@pytest.mark.parametrize("kv_heads", [None, 1, 2, 3])
+@pytest.mark.parametrize("crossed", [False, True])
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_output_equals_the_loops(kv_heads, crossed, need_weights):
+    layer = make(GROUPED_H, num_kv_heads=kv_heads)
+    query = tokens()
+    key, value = (tokens(S), tokens(S)) if crossed else (None, None)
+    mask = masks.causal()
+    output = layer(query, key, value, mask, need_weights=need_weights)
+    weights = [p.weight.detach().numpy().T for p in (layer.wq, layer.wk, layer.wv, layer.fc)]
+    sources = (query, key, value) if crossed else (query, query, query)
+    dense = mask.dense(L, S if crossed else L).numpy()
+    for b in range(B):
+        arrays = [x[b].numpy() for x in sources]
+        expected = reference.multi_head_attention(*arrays, *weights, GROUPED_H, dense, num_kv_heads=kv_heads)
+        assert_close(output[b].detach(), torch.from_numpy(expected))
+
+
+def torchs(layer, heads, width):
+    """Return ``nn.MultiheadAttention`` with the weights of ``layer``, whose heads are width/heads wide."""
+    theirs = nn.MultiheadAttention(width, heads, bias=layer.fc.bias is not None, batch_first=True).to(torch.float64)
+    projections = (layer.wq, layer.wk, layer.wv)
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(torch.cat([p.weight for p in projections]))
+        theirs.out_proj.weight.copy_(layer.fc.weight)
+        if layer.fc.bias is not None:
+            theirs.in_proj_bias.copy_(torch.cat([p.bias for p in projections]))
+            theirs.out_proj.bias.copy_(layer.fc.bias)
+    return theirs.eval()
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("crossed", [False, True])
+def test_output_and_weights_equal_torchs_module(biased, crossed):
+    """Its masks are the opposite: True keeps away."""
+    heads, width = 3, 33
+    layer = MultiHeadAttention(heads, width, projection_bias=biased).double().eval()
+    if biased:
+        for projection in (layer.wq, layer.wk, layer.wv, layer.fc):
+            nn.init.normal_(projection.bias)
+    query = draw(B, L, width)
+    key, value = (draw(B, S, width), draw(B, S, width)) if crossed else (query, query)
+    keys = key.shape[1]
+    lengths = torch.tensor([keys, 3])
+    pairs = torch.rand(L, keys) < 0.7
+    pairs[:, 0] = True
+    output = layer(query, key, value, masks.from_tensor(pairs) & masks.padding(lengths), need_weights=True)
+    expected, weights = torchs(layer, heads, width)(
+        query,
+        key,
+        value,
+        key_padding_mask=torch.arange(keys) >= lengths[:, None],
+        attn_mask=~pairs,
+        average_attn_weights=False,
+    )
+    assert_close(output, expected)
+    assert_close(layer.attn, weights.detach())
+
+
+def test_cross_attention_equals_hugging_faces_bart():
+    from transformers import BartConfig
+    from transformers.models.bart.modeling_bart import BartAttention
+
+    width, heads = 33, 3
+    theirs = BartAttention(width, heads, bias=False, config=BartConfig(attn_implementation="eager")).double().eval()
+    layer = MultiHeadAttention(heads, width).double().eval()
+    with torch.no_grad():
+        for name, projection in (
+            ("q_proj", layer.wq),
+            ("k_proj", layer.wk),
+            ("v_proj", layer.wv),
+            ("out_proj", layer.fc),
+        ):
+            getattr(theirs, name).weight.copy_(projection.weight)
+    query, memory = draw(B, L, width), draw(B, S, width)
+    expected = theirs(query, key_value_states=memory)[0]
+    assert_close(layer(query, memory), expected)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        torch.ones(L, S, dtype=torch.bool).tril(),
+        torch.ones(B, L, S, dtype=torch.bool).tril(1),
+        (torch.arange(S) < 4).reshape(1, 1, 1, S),
+        torch.ones(B, H, L, S, dtype=torch.bool).triu(),
+        masks.from_tensor(torch.ones(B, L, S, dtype=torch.bool).tril(1)),
+    ],
+)
+def test_every_form_of_mask_decides_which_weights_are_zero(mask):
+    layer = make()
+    layer(tokens(), tokens(S), mask=mask, need_weights=True)
+    dense = mask.dense(L, S) if isinstance(mask, masks.Mask) else mask
+    dense = dense[:, None] if dense.dim() == 3 else dense
+    assert torch.equal(layer.attn > 0, dense.expand(B, H, L, S))
+
+
+def test_a_mask_of_each_examples_pairs_is_not_taken_for_heads():
+    """With B = H, a (B, L, S) mask could be read either way."""
+    layer = MultiHeadAttention(2, 22).double()
+    mask = torch.stack([torch.ones(L, L), torch.eye(L)]).bool()
+    layer(draw(2, L, 22), mask=mask, need_weights=True)
+    assert torch.equal(layer.attn > 0, mask[:, None].expand(2, 2, L, L))
+
+
+def test_a_bias_is_added_to_the_scores():
+    layer, x = make(), tokens()
+    bias = torch.zeros(1, H, 1, L)
+    bias[:, 1, :, 2] = 50
+    layer(x, bias=bias, need_weights=True)
+    assert (layer.attn[:, 1, :, 2] > 0.99).all()
+    assert (layer.attn[:, 0, :, 2] < 0.99).all()
+    assert_close(layer(x, bias=bias), layer(x, bias=bias, need_weights=True))
+
+
+def test_one_sequence_without_a_batch():
+    layer, x, memory = make(), tokens(), tokens(S)
+    assert_close(layer(x[0], mask=masks.causal()), layer(x, mask=masks.causal())[0])
+    assert_close(layer(x[0], memory[0]), layer(x, memory)[0])
+
+
+def test_what_is_left_out_is_filled_in():
+    layer, x, memory = make(), tokens(), tokens(S)
+    assert torch.equal(layer(x), layer(x, x, x))
+    assert torch.equal(layer(x, memory), layer(x, memory, memory))
+    assert not torch.allclose(layer(x, memory), layer(x, memory, tokens(S)))
+
+
+def test_masking_nothing_changes_nothing():
+    layer, x = make(), tokens()
+    assert_close(layer(x, mask=masks.padding([L, L])), layer(x))
+
+
+def test_a_padded_example_equals_itself_without_padding():
+    layer, x = make(), tokens()
+    assert_close(layer(x, mask=masks.padding([L, 3]))[1, :3], layer(x[1:, :3])[0])
+
+
+def test_causal_outputs_do_not_depend_on_later_tokens():
+    layer, x = make(), tokens()
+    later = torch.cat([x[:, :3], tokens(2)], dim=1)
+    assert_close(layer(later, mask=masks.causal())[:, :3], layer(x, mask=masks.causal())[:, :3])
+
+
+def test_examples_do_not_mix():
+    layer, x = make(), tokens()
+    assert_close(layer(x)[:1], layer(x[:1]))
+
+
+def test_a_hidden_bad_token_changes_nothing():
+    layer, x = make(), tokens()
+    memory = tokens(S)
+    spoilt = memory.clone()
+    spoilt[1, -1] = math.nan
+    mask = masks.padding([S, 3])
+    for need_weights in (False, True):
+        assert_close(layer(x, spoilt, mask=mask, need_weights=need_weights), layer(x, memory, mask=mask))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sizes and parameters
+
+
+@pytest.mark.parametrize(("heads", "kv_heads"), [(H, None), (GROUPED_H, H_KV), (GROUPED_H, 1)])
+def test_d_k_and_d_v_are_per_head(heads, kv_heads):
+    layer = make(heads, num_kv_heads=kv_heads)
+    kv_heads = kv_heads or heads
+    assert layer.wq.weight.shape == (heads * D_K, D_MODEL)
+    assert layer.wk.weight.shape == (kv_heads * D_K, D_MODEL)
+    assert layer.wv.weight.shape == (kv_heads * D_V, D_MODEL)
+    assert layer.fc.weight.shape == (D_MODEL, heads * D_V)
+    if kv_heads == heads:
+        assert sum(p.numel() for p in layer.parameters()) == 2 * D_MODEL * heads * (D_K + D_V)
+
+
+def test_widths_default_to_d_model_over_heads():
+    layer = MultiHeadAttention(3, 33)
+    assert (layer.num_heads, layer.num_kv_heads, layer.d_model, layer.d_k, layer.d_v) == (3, 3, 33, 11, 11)
+    assert layer.dropout == 0.1
+    assert sum(p.numel() for p in layer.parameters()) == 4 * 33**2
+
+
+@pytest.mark.parametrize(("given_size", "widths"), [({"d_k": 2}, (2, 11)), ({"d_v": 2}, (11, 2))])
+def test_one_width_alone_may_be_given(given_size, widths):
+    layer = MultiHeadAttention(3, 33, **given_size)
+    assert (layer.d_k, layer.d_v) == widths
+
+
+def test_heads_need_not_divide_d_model_when_both_widths_are_given():
+    assert MultiHeadAttention(3, 7, 2, 5)(torch.randn(B, L, 7)).shape == (B, L, 7)
+
+
+def test_a_layer_of_ones_is_a_layer():
+    assert MultiHeadAttention(1, 1, 1, 1)(torch.randn(1, 1, 1)).shape == (1, 1, 1)
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("rotary", [None, Rotary(12)])
+def test_the_state_dict_holds_the_projections_and_nothing_else(biased, rotary):
+    layer = MultiHeadAttention(2, 24, rotary=rotary, projection_bias=biased)
+    layer(torch.randn(B, L, 24), need_weights=True)
+    kinds = ("weight", "bias") if biased else ("weight",)
+    assert list(layer.state_dict()) == [f"{name}.{kind}" for name in ("wq", "wk", "wv", "fc") for kind in kinds]
+
+
+def test_projections_have_no_bias_unless_asked_for():
+    assert all(p.bias is None for p in (make().wq, make().wk, make().wv, make().fc))
+
+
+def test_weights_are_drawn_after_glorot_and_biases_are_zero():
+    layer = MultiHeadAttention(4, 64, projection_bias=True)
+    for projection in (layer.wq, layer.wk, layer.wv, layer.fc):
+        bound = math.sqrt(6 / sum(projection.weight.shape))
+        assert 0.95 * bound < projection.weight.abs().max() <= bound
+        assert not projection.bias.any()
+
+
+def test_reset_parameters_draws_anew():
+    layer = MultiHeadAttention(4, 64, projection_bias=True)
+    before = layer.wq.weight.clone()
+    nn.init.ones_(layer.fc.bias)
+    layer.reset_parameters()
+    assert not torch.equal(layer.wq.weight, before)
+    assert not layer.fc.bias.any()
+
+
+def test_repr_says_the_sizes():
+    assert "num_heads=6, num_kv_heads=3, d_k=11, d_v=13" in repr(make(GROUPED_H, num_kv_heads=H_KV))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Weights on request
+
+
+def test_attn_is_none_until_weights_are_asked_for():
+    layer = make()
+    assert layer.attn is None
+    layer(tokens())
+    assert layer.attn is None
+
+
+def test_weights_are_not_computed_unless_asked_for(monkeypatch):
+    layer = make()
+    monkeypatch.setattr(explicit, "attend", None)
+    layer(tokens())
+
+
+def test_attn_is_per_head_and_detached():
+    layer, x = make(GROUPED_H, num_kv_heads=H_KV), tokens()
+    layer(x, mask=masks.causal(), need_weights=True)
+    assert layer.attn.shape == (B, GROUPED_H, L, L)
+    assert not layer.attn.requires_grad
+    queries = layer.wq(x).reshape(B, L, GROUPED_H, D_K).transpose(1, 2)
+    keys = layer.wk(x).reshape(B, L, H_KV, D_K).transpose(1, 2).repeat_interleave(2, dim=1)
+    assert_close(layer.attn, attention_weights(queries, keys, masks.causal()).detach())
+
+
+def test_attn_is_before_dropout():
+    layer, x = make(dropout=0.5), tokens()
+    layer(x, need_weights=True)
+    undropped = layer.attn
+    layer.train()(x, need_weights=True)
+    assert torch.equal(layer.attn, undropped)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("mask", [None, masks.causal(), masks.padding([L, 0])])
+def test_output_is_the_same_with_and_without_weights(dtype, mask):
+    layer, x = make(dtype=dtype), tokens(dtype=dtype)
+    with_weights = layer(x, mask=mask, need_weights=True)
+    assert with_weights.dtype == layer.attn.dtype == dtype
+    assert_close(with_weights, layer(x, mask=mask))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Training
+
+
+def identity_layer(length, dropout):
+    """One head whose output is its weights: values and W_O are the identity, tokens one-hot."""
+    layer = MultiHeadAttention(1, length, dropout=dropout).double()
+    with torch.no_grad():
+        layer.wv.weight.copy_(torch.eye(length))
+        layer.fc.weight.copy_(torch.eye(length))
+    return layer, torch.eye(length).double()[None]
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_dropout_acts_on_the_weights_in_training(need_weights):
+    layer, x = identity_layer(101, dropout=0.3)
+    dropped = layer(x, need_weights=need_weights)
+    weights = layer.eval()(x)
+    kept = dropped != 0
+    assert_close(dropped[kept], weights[kept] / 0.7)
+    assert kept.double().mean() == pytest.approx(0.7, abs=0.02)
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_dropout_is_off_in_evaluation(need_weights):
+    layer, x = identity_layer(11, dropout=0.9)
+    layer.eval()
+    assert torch.equal(layer(x, need_weights=need_weights), layer(x, need_weights=need_weights))
+    assert_close(layer(x).sum(-1), torch.ones(1, 11).double())
+
+
+def test_a_padded_examples_gradient_is_that_of_the_example_alone():
+    layer, x = make(), tokens()
+    layer(x, mask=masks.padding([L, 3]))[1, :3].sum().backward()
+    padded = [p.grad.clone() for p in layer.parameters()]
+    layer.zero_grad()
+    layer(x[1:, :3]).sum().backward()
+    for parameter, gradient in zip(layer.parameters(), padded, strict=True):
+        assert_close(parameter.grad, gradient)
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_an_example_of_length_zero_gives_no_gradient(need_weights):
+    layer, x = make(), tokens()
+    output = layer(x, mask=masks.padding([0, 0]), need_weights=need_weights)
+    output.sum().backward()
+    assert not output.any()
+    assert not any(p.grad.any() for p in layer.parameters())
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_gradients_are_those_of_finite_differences(need_weights):
+    layer = MultiHeadAttention(2, 3, 2, 1, num_kv_heads=1, rotary=Rotary(2)).double().eval()
+    x = draw(1, 3, 3, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: layer(x, mask=masks.causal(), need_weights=need_weights), x)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Where a module must work
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+def test_copies_compute_the_same(duplicate):
+    layer, x = MultiHeadAttention(2, 24, rotary=Rotary(12)).double().eval(), draw(B, L, 24)
+    layer(x, need_weights=True)
+    twin = duplicate(layer)
+    assert torch.equal(twin(x), layer(x))
+    assert torch.equal(twin.attn, layer.attn)
+    assert twin.wq.weight is not layer.wq.weight
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+@pytest.mark.parametrize("rotary", [None, Rotary(12)])
+def test_autocast_computes_in_half_precision(need_weights, rotary):
+    layer, x = MultiHeadAttention(2, 24, rotary=rotary).eval(), torch.randn(B, L, 24)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = layer(x, mask=masks.causal(), bias=torch.zeros(L, L), need_weights=need_weights)
+        assert not need_weights or layer.attn.dtype == torch.bfloat16
+    assert output.dtype == torch.bfloat16
+    assert_close(output, layer(x, mask=masks.causal()).bfloat16())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_half_precision_is_at_least_as_accurate_as_torchs_module(dtype, need_weights):
+    layer = MultiHeadAttention(4, 64).double().eval()
+    theirs = torchs(layer, 4, 64)
+    x = draw(8, 67, 64).to(dtype)
+    exact_layer = copy.deepcopy(layer).to(dtype).double()  # the rounding of the weights is not attention's
+    exact = exact_layer(x.double())
+    ours = layer.to(dtype)(x, need_weights=need_weights)
+    theirs = theirs.to(dtype)(x, x, x, need_weights=need_weights)[0]
+    assert (ours - exact).abs().mean() <= (theirs - exact).abs().mean() * 1.01
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+@pytest.mark.parametrize("mask", [None, masks.causal() & masks.padding([L, 3])])
+def test_compiles_to_one_graph(need_weights, mask):
+    torch.compiler.reset()
+    layer, x = make(GROUPED_H, num_kv_heads=H_KV), tokens()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    assert_close(compiled(x, mask=mask, need_weights=need_weights), layer(x, mask=mask))
+
+
+def test_compiles_with_rotary_to_one_graph():
+    torch.compiler.reset()
+    layer, x = MultiHeadAttention(2, 24, rotary=Rotary(12)).double().eval(), draw(B, L, 24)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager", dynamic=True)
+    assert_close(compiled(x, mask=masks.causal()), layer(x, mask=masks.causal()))
+
+
+class Padded(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = MultiHeadAttention(2, 24, rotary=Rotary(12)).double()
+
+    def forward(self, x, lengths):
+        return self.layer(x, mask=masks.causal() & masks.padding(lengths))
+
+
+def test_exports_with_batch_and_length_left_open():
+    model = Padded().eval()
+    batch, length = torch.export.Dim("batch", min=2), torch.export.Dim("length", min=2)
+    example = draw(3, 5, 24), torch.tensor([5, 2, 4])
+    program = torch.export.export(model, example, dynamic_shapes=({0: batch, 1: length}, {0: batch}))
+    other = draw(2, 11, 24), torch.tensor([11, 7])
+    assert_close(program.module()(*other), model(*other))
+
+
+@pytest.mark.parametrize("kv_heads", [GROUPED_H, 2])
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_two_halves_of_the_heads_add_up(kv_heads, need_weights):
+    """Tensor parallelism: each rank holds half of the rows of wq, wk, wv and of the columns of fc."""
+    layer, x = make(GROUPED_H, num_kv_heads=kv_heads), tokens()
+    total = 0
+    for rank in range(2):
+        part = copy.deepcopy(layer)
+        for projection in (part.wq, part.wk, part.wv):
+            projection.weight = nn.Parameter(projection.weight.chunk(2, dim=0)[rank])
+        part.fc.weight = nn.Parameter(part.fc.weight.chunk(2, dim=1)[rank])
+        total = total + part(x, mask=masks.causal(), need_weights=need_weights)
+    assert_close(total, layer(x, mask=masks.causal()))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Cross-attention that is remembered
+
+
+@pytest.mark.parametrize("kv_heads", [None, 3])
+def test_remembered_keys_are_projected_once(kv_heads, monkeypatch):
+    layer, key, value = make(GROUPED_H, num_kv_heads=kv_heads), tokens(S), tokens(S)
+    steps = [tokens(1) for _ in range(3)]
+    mask = masks.padding([S, 3])
+    expected = [layer(x, key, value, mask) for x in steps]
+    memory = layer.remember(key, value)
+    monkeypatch.setattr(layer.wk, "forward", None)
+    monkeypatch.setattr(layer.wv, "forward", None)
+    for x, wanted in zip(steps, expected, strict=True):
+        assert_close(layer(x, cache=memory, mask=mask), wanted)
+        assert len(memory) == S
+
+
+def test_a_remembered_value_is_the_key_unless_given():
+    layer, key, x = make(), tokens(S), tokens()
+    assert torch.equal(layer(x, cache=layer.remember(key)), layer(x, key))
+
+
+def test_an_empty_remembered_sequence_gives_zeros():
+    layer = make()
+    assert not layer(tokens(), cache=layer.remember(tokens(0))).any()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"num_heads": 0}, ValueError, "num_heads: expected at least 1, got 0"),
+        ({"num_heads": 2.0}, TypeError, "num_heads: expected a whole number, got float"),
+        ({"num_heads": True}, TypeError, "num_heads: expected a whole number, got bool"),
+        ({"d_model": -24}, ValueError, "d_model: expected at least 1, got -24"),
+        ({"d_model": "24"}, TypeError, "d_model: expected a whole number, got str"),
+        ({"num_kv_heads": 0}, ValueError, "num_kv_heads: expected at least 1, got 0"),
+        ({"num_kv_heads": 5}, ValueError, "num_kv_heads: expected a divisor of num_heads=3, got 5"),
+        ({"num_kv_heads": 2}, ValueError, "num_kv_heads: expected a divisor of num_heads=3, got 2"),
+        ({"d_k": 0}, ValueError, "d_k: expected at least 1, got 0"),
+        ({"d_v": 0}, ValueError, "d_v: expected at least 1, got 0"),
+        ({"d_k": 2.5}, TypeError, "d_k: expected a whole number, got float"),
+        ({"d_model": 25}, ValueError, "d_model: expected a multiple of num_heads=3, got 25; or give d_k and d_v"),
+        ({"d_model": 25, "d_k": 2}, ValueError, "d_model: expected a multiple of num_heads=3"),
+        ({"d_model": 25, "d_v": 2}, ValueError, "d_model: expected a multiple of num_heads=3"),
+        ({"dropout": 1.0}, ValueError, r"dropout: expected a probability in \[0, 1\), got 1.0"),
+        ({"dropout": -0.1}, ValueError, r"dropout: expected .*, got -0.1"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        MultiHeadAttention(**{"num_heads": 3, "d_model": 24, **arguments})
+
+
+def meta(*shape, dtype=torch.float32):
+    return torch.empty(*shape, dtype=dtype, device="meta")
+
+
+def true(*shape):
+    return meta(*shape, dtype=torch.bool)
+
+
+GOOD = {"query": meta(B, L, D_MODEL), "key": meta(B, S, D_MODEL)}
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"query": np.zeros((B, L, D_MODEL))}, TypeError, "query: expected a tensor, got ndarray"),
+        ({"key": 3}, TypeError, "key: expected a tensor, got int"),
+        ({"query": meta(B, L, D_MODEL, dtype=torch.long)}, TypeError, "query: expected a floating-point .*torch.int64"),
+        ({"query": meta(B, L, 5)}, ValueError, r"query: expected \(B, L, d_model = 17\).*, got \(2, 5, 5\)"),
+        ({"query": meta(D_MODEL)}, ValueError, r"query: expected .*, got \(17,\)"),
+        ({"query": meta(1, B, L, D_MODEL)}, ValueError, r"query: expected .*, got \(1, 2, 5, 17\)"),
+        ({"key": meta(B, S, 5)}, ValueError, r"key: expected .*d_model = 17.*, got \(2, 7, 5\)"),
+        ({"key": meta(S, D_MODEL)}, ValueError, r"key: expected .*as many axes as query, got \(7, 17\)"),
+        ({"key": meta(3, S, D_MODEL)}, ValueError, "key: expected a batch of 2 as in query, got 3"),
+        ({"value": meta(B, L, D_MODEL)}, ValueError, r"value: expected key's shape \(2, 7, 17\), got \(2, 5, 17\)"),
+        ({"key": None, "value": meta(B, L, D_MODEL)}, ValueError, "key: expected a key beside the value, got None"),
+        ({"mask": meta(L, S)}, TypeError, "mask: expected bool, got torch.float32; .*use bias="),
+        ({"mask": "causal"}, TypeError, "mask: expected a Mask or a bool tensor, got str"),
+        ({"mask": true(B, S)}, ValueError, r"mask: .*got \(2, 7\); for one length an example, use masks.padding"),
+        ({"mask": true(S, L)}, ValueError, r"mask: expected .*got \(7, 5\)"),
+        ({"mask": true(H, L, S)}, ValueError, r"mask: expected shape .*\(2, 3, 5, 7\), got \(3, 5, 7\)"),
+        ({"mask": true(B, B, L, S)}, ValueError, r"mask: expected shape .*got \(2, 2, 5, 7\)"),
+        ({"mask": masks.padding([1, 2, 3])}, ValueError, r"mask: expected shape .*got \(3, 1, 1, 7\)"),
+        ({"mask": masks.padding([8, 1])}, ValueError, "lengths: expected at most S=7 keys, got a length of 8"),
+        ({"bias": true(L, S)}, TypeError, "bias: expected a floating-point tensor, got torch.bool"),
+        ({"bias": meta(H, L, S)}, ValueError, r"bias: expected shape .*got \(3, 5, 7\)"),
+        ({"cache": ()}, TypeError, "cache: expected a KVCache, got tuple"),
+    ],
+)
+def test_errors_name_the_argument_before_any_arithmetic(wrong, error, message, need_weights):
+    layer = make(dtype=torch.float32)
+    with NoArithmetic(), pytest.raises(error, match=message):
+        layer(**{**GOOD, **wrong}, need_weights=need_weights)
+
+
+def test_a_cache_of_another_batch_is_refused():
+    layer, cache = make(), KVCache()
+    layer(tokens(), cache=cache)
+    with pytest.raises(ValueError, match=r"cache: expected the batch \(3,\) of query, got \(2,\)"):
+        layer(draw(3, 1, D_MODEL), cache=cache)
+    with pytest.raises(ValueError, match=r"cache: expected the batch \(3,\) of query, got \(2,\)"):
+        layer(draw(3, 1, D_MODEL), cache=layer.remember(tokens(S)))
+
+
+@pytest.mark.parametrize("given_keys", [{"key": tokens(S)}, {"value": tokens(S)}])
+def test_a_remembered_cache_takes_no_keys(given_keys):
+    layer = make()
+    memory = layer.remember(tokens(S))
+    with pytest.raises(ValueError, match=r"key: expected none beside a cache that remember\(\) made"):
+        layer(tokens(), cache=memory, **given_keys)
+
+
+def test_remember_refuses_what_forward_refuses():
+    layer = make()
+    with pytest.raises(ValueError, match=r"value: expected key's shape \(2, 7, 17\), got \(2, 5, 17\)"):
+        layer.remember(tokens(S), tokens(L))
+    with pytest.raises(ValueError, match="key: rotary positions are for self-attention"):
+        MultiHeadAttention(2, 24, rotary=Rotary(12)).remember(torch.randn(B, S, 24))

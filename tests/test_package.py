@@ -1,0 +1,160 @@
+"""The package as a whole: what it imports, in which order, what it says, what it ships."""
+
+import ast
+import doctest
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+import tomllib
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+import attnlib
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "attnlib"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+LISTED = re.findall(r"^``(\w+)``", attnlib.__doc__, re.MULTILINE)
+
+
+def python(code):
+    """Run code in a fresh interpreter; return the run."""
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def module_of(path):
+    """Return a source's place in the list of modules: attnlib/kernels/fused.py belongs to kernels."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    """Yield the modules of attnlib that a source imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        yield from (name.split(".")[1] for name in names if name.startswith("attnlib."))
+
+
+def test_importing_attnlib_loads_torch_and_numpy_and_what_they_load():
+    run = python(
+        "import sys, contextlib, dataclasses, numpy, torch; before = set(sys.modules); import attnlib; "
+        "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
+    )
+    assert set(run.stdout.split()) <= {"attnlib", "numpy", "torch"}, run.stderr
+
+
+def test_the_reference_loads_no_torch_of_its_own():
+    assert set(re.findall(r"^import (\w+)", (PACKAGE / "reference.py").read_text("utf-8"), re.MULTILINE)) == {
+        "math",
+        "numpy",
+    }
+
+
+def test_every_module_is_listed():
+    assert sorted(LISTED) == sorted({module_of(path) for path in SOURCES} - {"__init__"})
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_each_module_imports_only_from_those_above_it(path):
+    module = module_of(path)
+    if module == "__init__":
+        assert "lab" not in set(imports(path))
+        return
+    above = LISTED[: LISTED.index(module)]
+    inside_a_folder = [module] if path.parent != PACKAGE else []
+    assert set(imports(path)) <= {*above, *inside_a_folder}
+
+
+def test_nothing_above_imports_the_lab():
+    assert LISTED[-1] == "lab"
+    assert not [path for path in SOURCES if module_of(path) != "lab" and "lab" in set(imports(path))]
+
+
+def test_a_missing_matplotlib_names_the_extra_to_install():
+    run = python("import sys; sys.modules['matplotlib'] = None; import attnlib; import attnlib.plot")
+    assert "ImportError: attnlib.plot needs matplotlib: pip install 'attnlib[plot]'" in run.stderr
+    assert "plot" in PROJECT["project"]["optional-dependencies"]
+
+
+def test_the_version_is_the_projects():
+    assert attnlib.__version__ == PROJECT["project"]["version"]
+
+
+def test_what_is_public_is_what_the_design_names():
+    assert set(attnlib.__all__) == {
+        "attention", "attention_weights", "MultiHeadAttention", "KVCache", "record_attention", "masks", "positions",
+    }  # fmt: skip
+    assert all(hasattr(attnlib, name) for name in attnlib.__all__)
+
+
+def public():
+    """Return every public function and class of attnlib, by its full name."""
+    found = {}
+    for path in SOURCES:
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        if path.name == "__init__.py" or ".kernels." in name or ".lab." in name or name.endswith("plot"):
+            continue
+        module = importlib.import_module(name)
+        for thing_name, thing in vars(module).items():
+            listed = thing_name in getattr(module, "__all__", [thing_name])
+            mine = inspect.isroutine(thing) or inspect.isclass(thing)
+            if mine and listed and not thing_name.startswith("_") and thing.__module__ == name:
+                found[f"{name}.{thing_name}"] = thing
+    return found
+
+
+# Made by others, and read only.
+WITHOUT_EXAMPLE = {"attnlib.masks.Mask", "attnlib.recording.Record"}
+
+
+@pytest.mark.parametrize("name", sorted(public()))
+def test_every_public_name_is_explained_with_an_example_that_runs(name):
+    thing = public()[name]
+    summary = inspect.getdoc(thing).splitlines()[0]
+    assert summary.endswith((".", ":"))
+    if name not in WITHOUT_EXAMPLE:
+        assert doctest.DocTestParser().get_examples(inspect.getdoc(thing))
+
+
+def test_the_signatures_are_those_of_the_design():
+    """The names and the order, what is keyword-only, and the defaults."""
+    expected = {
+        attnlib.attention: "(query, key, value, mask=None, *, bias=None, scale=None, dropout_p=0.0)",
+        attnlib.attention_weights: "(query, key, mask=None, *, bias=None, scale=None)",
+        attnlib.MultiHeadAttention: "(num_heads, d_model, d_k=None, d_v=None, dropout=0.1, *, num_kv_heads=None, "
+        "rotary=None, projection_bias=False)",
+        attnlib.MultiHeadAttention.forward: "(self, query, key=None, value=None, mask=None, *, bias=None, cache=None, "
+        "need_weights=False)",
+        attnlib.masks.causal: "()",
+        attnlib.masks.sliding_window: "(size)",
+        attnlib.masks.padding: "(lengths)",
+        attnlib.masks.documents: "(ids)",
+        attnlib.masks.prefix: "(length)",
+        attnlib.record_attention: "(model)",
+    }
+    for function, text in expected.items():
+        signature = inspect.signature(function)
+        bare = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+        assert str(signature.replace(parameters=bare, return_annotation=signature.empty)) == text
+
+
+def test_every_data_file_is_listed_to_be_shipped():
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]
+    files = [p for p in PACKAGE.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")]
+    assert {p.name for p in files} >= {"three_tokens.json", "book.mplstyle"}
+    for file in files:
+        package = ".".join(file.parent.relative_to(ROOT).parts)
+        assert any(fnmatch(file.name, pattern) for pattern in patterns.get(package, [])), file
+
+
+def test_every_folder_is_a_package():
+    assert all((path.parent / "__init__.py").exists() for path in SOURCES)

@@ -1,0 +1,323 @@
+"""What the figures draw: the right numbers, at the right places, and nothing else touched."""
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+from attnlib import masks, plot
+
+plt.switch_backend("Agg")
+H, L, S = 2, 3, 5
+QUERIES, KEYS = ["cats", "chase", "mice"], ["a", "b", "c", "d", "e"]
+
+
+@pytest.fixture(autouse=True)
+def _figures_are_closed_and_settings_kept(monkeypatch):
+    monkeypatch.setattr(plt, "show", None)
+    before = matplotlib.rcParams.copy()
+    yield
+    assert matplotlib.rcParams == before
+    plt.close("all")
+
+
+@pytest.fixture
+def ax():
+    return plt.subplots(figsize=(6, 4))[1]
+
+
+def weights(*shape):
+    return torch.softmax(torch.randn(*(shape or (L, S))), dim=-1)
+
+
+def image(ax):
+    (drawn,) = ax.get_images()
+    return drawn
+
+
+def names(labels):
+    return [label.get_text() for label in labels]
+
+
+def hatched(ax):
+    """Return the (row, column) of every hatched cell."""
+    return {(round(p.get_y() + 0.5), round(p.get_x() + 0.5)) for p in ax.patches if p.get_hatch()}
+
+
+DRAWERS = {
+    "heatmap": lambda ax: plot.attention_heatmap(weights(), ax=ax),
+    "heads": lambda ax: plot.head_grid(weights(H, L, S), ax=ax),
+    "lines": lambda ax: plot.attention_lines(weights(), ax=ax),
+    "mask": lambda ax: plot.plot_mask(masks.causal(), L, S, ax=ax),
+    "softmax": lambda ax: plot.plot_softmax(torch.randn(S), ax=ax),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWERS.values(), ids=DRAWERS)
+def test_every_figure_draws_on_the_axes_it_is_given_and_returns_it(draw, ax):
+    other = plt.subplots()[1]  # now the current one
+    assert draw(ax) is ax
+    assert ax.get_children() != other.get_children()
+    assert not other.has_data()
+    ax.figure.canvas.draw()
+
+
+@pytest.mark.parametrize("draw", DRAWERS.values(), ids=DRAWERS)
+def test_every_figure_draws_on_the_current_axes_unless_given_one(draw, ax):
+    assert draw(None) is ax
+
+
+@pytest.mark.parametrize(
+    "given_weights",
+    [
+        weights().requires_grad_(),
+        weights().bfloat16(),
+        weights().numpy(),
+        weights().double().numpy(),
+        weights().tolist(),
+        weights()[None],
+    ],
+)
+def test_a_heatmap_shows_the_weights_whatever_holds_them(given_weights, ax):
+    plot.attention_heatmap(given_weights, ax=ax)
+    expected = torch.as_tensor(given_weights).detach().double().reshape(L, S)
+    np.testing.assert_allclose(image(ax).get_array().filled(np.nan), expected.numpy(), rtol=1e-12)
+
+
+def test_colours_have_one_scale_from_0_to_1(ax):
+    plot.attention_heatmap(weights() * 0.1, ax=ax)
+    assert image(ax).get_clim() == (0, 1)
+
+
+def test_rows_are_queries_and_columns_keys(ax):
+    plot.attention_heatmap(weights(), QUERIES, KEYS, ax=ax)
+    assert names(ax.get_yticklabels()) == QUERIES
+    assert names(ax.get_xticklabels()) == KEYS
+    assert list(ax.get_yticks()) == [0, 1, 2]
+    assert list(ax.get_xticks()) == [0, 1, 2, 3, 4]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("key", "query")
+    assert ax.yaxis_inverted()
+
+
+def test_names_are_indices_unless_given(ax):
+    plot.attention_heatmap(weights(), ax=ax)
+    assert names(ax.get_yticklabels()) == ["0", "1", "2"]
+    assert names(ax.get_xticklabels()) == ["0", "1", "2", "3", "4"]
+
+
+def test_several_heads_show_their_mean_and_say_so(ax):
+    many = weights(H, L, S)
+    plot.attention_heatmap(many, ax=ax)
+    np.testing.assert_allclose(image(ax).get_array(), many.double().mean(0))
+    assert ax.get_title() == "mean of 2 heads"
+
+
+def test_one_head_has_no_title(ax):
+    assert plot.attention_heatmap(weights(), ax=ax).get_title() == ""
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        masks.causal(),
+        masks.causal().dense(L, S),
+        masks.causal().dense(L, S).numpy(),
+        masks.causal().dense(L, S)[None, None],
+        masks.causal() & masks.padding([S]),
+    ],
+)
+def test_masked_cells_are_hatched_and_not_a_weight_of_zero(mask, ax):
+    masked = {(0, 3), (0, 4), (1, 4)}
+    drawn = weights()
+    drawn[2, 0] = 0
+    plot.attention_heatmap(drawn, mask=mask, ax=ax)
+    assert hatched(ax) == masked
+    shown = image(ax).get_array()
+    assert {tuple(cell) for cell in np.argwhere(np.ma.getmaskarray(shown))} == masked
+    assert shown[2, 0] == 0
+
+
+def test_a_mask_with_rows_alike_covers_all_rows(ax):
+    plot.attention_heatmap(weights(), mask=masks.padding([4]), ax=ax)
+    assert hatched(ax) == {(0, 4), (1, 4), (2, 4)}
+
+
+def test_numbers_stand_in_their_cells_where_they_fit(ax):
+    drawn = weights()
+    plot.attention_heatmap(drawn, mask=masks.causal(), ax=ax)
+    written = {(t.get_position()[1], t.get_position()[0]): t for t in ax.texts}
+    open_ = {tuple(cell) for cell in masks.causal().dense(L, S).nonzero().tolist()}
+    assert set(written) == open_
+    for cell, text in written.items():
+        assert text.get_text() == f"{drawn[cell]:.2f}"
+
+
+def test_numbers_can_be_read_on_dark_and_on_light(ax):
+    plot.attention_heatmap([[0.9, 0.1]], ax=ax)
+    assert [text.get_color() for text in ax.texts] == ["white", "black"]
+
+
+def test_numbers_are_left_out_where_they_do_not_fit(ax):
+    plot.attention_heatmap(weights(40, 40), ax=ax)
+    assert not ax.texts
+
+
+def test_numbers_stay_inside_their_cells(ax):
+    plot.attention_heatmap(weights(), ax=ax)
+    ax.figure.canvas.draw()
+    cell = ax.get_window_extent().width / S
+    assert all(text.get_window_extent().width <= cell for text in ax.texts)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("heads", [1, 2, 3, 5, 8])
+def test_each_head_has_a_grid_of_its_own(heads, ax):
+    many = weights(heads, L, S)
+    plot.head_grid(many, QUERIES, KEYS, mask=masks.causal(), ax=ax)
+    assert len(ax.child_axes) == heads
+    for head, inset in enumerate(ax.child_axes):
+        open_ = masks.causal().dense(L, S).numpy()
+        np.testing.assert_allclose(image(inset).get_array().filled(-1), np.where(open_, many[head].double(), -1))
+        assert inset.get_title() == f"head {head}"
+        assert len(hatched(inset)) == 3
+    ax.figure.canvas.draw()
+    boxes = [inset.get_window_extent() for inset in ax.child_axes]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_names_stand_on_the_outer_grids_only(ax):
+    plot.head_grid(weights(4, L, S), QUERIES, KEYS, ax=ax)
+    left = [names(inset.get_yticklabels()) == QUERIES for inset in ax.child_axes]
+    bottom = [names(inset.get_xticklabels()) == KEYS for inset in ax.child_axes]
+    assert left == [True, False, True, False]
+    assert bottom == [False, False, True, True]
+    assert [inset.get_ylabel() for inset in ax.child_axes] == ["query", "", "query", ""]
+    assert [inset.get_xlabel() for inset in ax.child_axes] == ["", "", "key", "key"]
+
+
+def test_a_grid_above_nothing_keeps_its_names(ax):
+    plot.head_grid(weights(3, L, S), QUERIES, KEYS, ax=ax)
+    assert [inset.get_xlabel() for inset in ax.child_axes] == ["", "key", "key"]
+
+
+def test_a_matrix_is_one_head(ax):
+    assert len(plot.head_grid(weights(), ax=ax).child_axes) == 1
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_lines_go_from_queries_to_keys_and_are_as_thick_as_their_weights(ax):
+    drawn = torch.tensor([[0.25, 0.75, 0.0], [0.0, 0.0, 1.0]])
+    plot.attention_lines(drawn, ax=ax)
+    lines = {tuple(line.get_ydata()): line.get_linewidth() for line in ax.lines}
+    assert set(lines) == {(0, 0), (0, 1), (1, 2)}
+    thickest = lines[1, 2]
+    assert lines[0, 0] == pytest.approx(thickest / 4)
+    assert lines[0, 1] == pytest.approx(thickest * 3 / 4)
+    assert all(list(line.get_xdata()) == [0, 1] for line in ax.lines)
+
+
+def test_lines_name_the_tokens_on_both_sides(ax):
+    plot.attention_lines(weights(), QUERIES, KEYS, ax=ax)
+    sides = {side: [] for side in ("right", "left")}
+    for text in ax.texts:
+        sides[text.get_ha()].append((text.get_text(), text.get_position()[1]))
+    assert sides["right"] == [*zip(QUERIES, range(L), strict=True), ("query", -0.7)]
+    assert sides["left"] == [*zip(KEYS, range(S), strict=True), ("key", -0.7)]
+    assert ax.yaxis_inverted()
+
+
+def test_each_head_has_a_colour_and_a_name_of_its_own(ax):
+    drawn = weights(3, L, S)
+    drawn[1, 0] = 0
+    drawn[1, 0, 4] = 1
+    plot.attention_lines(drawn, ax=ax)
+    assert len({line.get_color() for line in ax.lines}) == 3
+    assert names(ax.get_legend().get_texts()) == ["head 0", "head 1", "head 2"]
+    starts = {line.get_color(): line.get_ydata()[0] for line in reversed(ax.lines)}
+    assert len(set(starts.values())) == 3
+
+
+def test_one_heads_lines_need_no_legend(ax):
+    assert plot.attention_lines(weights(), ax=ax).get_legend() is None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_mask_shows_open_cells_filled_and_masked_cells_hatched(ax):
+    plot.plot_mask(masks.causal(), 2, 3, ["x", "y"], ["a", "b", "c"], ax=ax)
+    assert hatched(ax) == {(0, 2)}
+    shown = image(ax).get_array()
+    assert len({shown[0, 0], shown[0, 1], *shown[1]}) == 1
+    assert shown[0, 0] > 0
+    assert names(ax.get_yticklabels()) == ["x", "y"]
+    assert names(ax.get_xticklabels()) == ["a", "b", "c"]
+
+
+def test_softmax_bars_are_the_weights(ax):
+    scores = torch.tensor([1.0, -2.5, 3.0]).requires_grad_()
+    plot.plot_softmax(scores, ["a", "b", "c"], ax=ax)
+    heights = [bar.get_height() for bar in ax.patches]
+    np.testing.assert_allclose(heights, torch.softmax(scores.detach().double(), 0))
+    assert names(ax.get_xticklabels()) == ["a\n1", "b\n−2.5", "c\n3"]
+    assert [text.get_text() for text in ax.texts] == [f"{height:.2f}" for height in heights]
+    assert ax.get_ylabel() == "weight"
+    assert ax.get_ylim()[0] == 0
+    assert ax.get_ylim()[1] > 1
+
+
+def test_a_masked_score_has_no_bar(ax):
+    plot.plot_softmax([0.0, -np.inf, 1e4], ax=ax)
+    assert [bar.get_height() for bar in ax.patches] == [0, 0, 1]
+    assert names(ax.get_xticklabels())[1] == "1\n−inf"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (
+            lambda: plot.attention_heatmap(torch.ones(S)),
+            r"weights: expected shape \(L, S\) or \(H, L, S\), got \(5,\)$",
+        ),
+        (lambda: plot.head_grid(weights(1, H, L, S)), r"weights: .*got \(1, 2, 3, 5\); choose one .*: weights\[0\]"),
+        (lambda: plot.attention_lines(torch.ones(0, 3)), r"weights: expected shape .*, got \(0, 3\)"),
+        (
+            lambda: plot.attention_heatmap(torch.tensor([[-0.1, 1]])),
+            r"weights: expected .* 0 to 1, got -0.1 to 1",
+        ),
+        (
+            lambda: plot.attention_lines(torch.tensor([[0.5, 1.2]])),
+            r"weights: expected .* 0 to 1, got 0.5 to 1.2",
+        ),
+        (lambda: plot.head_grid(torch.tensor([[np.nan, 1]])), "weights: expected numbers from 0 to 1, got nan"),
+        (lambda: plot.attention_heatmap(weights(), ["a"]), "queries: expected 3 names, got 1"),
+        (lambda: plot.attention_heatmap(weights(), None, ["a"]), "keys: expected 5 names, got 1"),
+        (lambda: plot.attention_lines(weights(), QUERIES, QUERIES), "keys: expected 5 names, got 3"),
+        (lambda: plot.head_grid(weights(), KEYS), "queries: expected 3 names, got 5"),
+        (
+            lambda: plot.attention_heatmap(weights(), mask=torch.ones(2, 2)),
+            r"mask: .* = \(3, 5\), got \(2, 2\)",
+        ),
+        (lambda: plot.plot_mask(masks.padding([5, 3]), L, S), r"mask: expected one mask .*, got \(2, 1, 1, 5\)"),
+        (lambda: plot.plot_mask(torch.ones(S), L, S), r"mask: expected one mask .*, got \(5,\)"),
+        (lambda: plot.plot_mask(masks.padding([9]), L, S), "lengths: expected at most S=5"),
+        (lambda: plot.plot_softmax(torch.ones(2, 3)), r"scores: expected one row \(S,\) .*, got shape \(2, 3\)"),
+        (lambda: plot.plot_softmax([-np.inf, -np.inf]), r"scores: expected one row \(S,\) with a finite number"),
+        (lambda: plot.plot_softmax([1.0, 2.0], ["a"]), "keys: expected 2 names, got 1"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(draw, message):
+    with pytest.raises(ValueError, match=message):
+        draw()
+
+
+def test_weights_of_half_precision_may_exceed_1_by_a_rounding(ax):
+    plot.attention_heatmap([[1.004, 0.0]], ax=ax)

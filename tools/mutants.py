@@ -1,0 +1,136 @@
+"""Break attnlib one small step at a time, and name the breakages that no test notices.
+
+    python tools/mutants.py masks                      # tests/test_masks.py against each mutant of attnlib/masks.py
+    python tools/mutants.py kernels/explicit functional multihead      # the tests to run, if not the mirrored ones
+
+Works on a copy in a temporary folder. Each mutant runs in a fork of one process that has torch loaded already.
+"""
+
+import argparse
+import ast
+import copy
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LIMIT = 300  # seconds; a mutant that runs longer counts as noticed
+SWAPS = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.And: ast.Or, ast.Or: ast.And,
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.Mult, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
+}  # fmt: skip
+
+
+def mutations(node):
+    """Yield changes of one node: (what changes, a function that returns the node to put in its place)."""
+    if isinstance(node, ast.Assign | ast.AugAssign | ast.Raise | ast.Expr):
+        docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if not docstring:
+            yield "deleted", lambda n: ast.Pass()
+    elif isinstance(node, ast.If | ast.IfExp | ast.While):
+        for outcome in (True, False):
+            yield f"condition {outcome}", lambda n, outcome=outcome: changed(n, test=ast.Constant(outcome))
+    elif isinstance(node, ast.Compare):
+        for place, operator in enumerate(node.ops):
+            yield from swap(operator, lambda n, new, i=place: changed(n, ops=[*n.ops[:i], new, *n.ops[i + 1 :]]))
+    elif isinstance(node, ast.BinOp | ast.BoolOp | ast.AugAssign):
+        yield from swap(node.op, lambda n, new: changed(n, op=new))
+    elif isinstance(node, ast.UnaryOp):
+        yield "sign dropped", lambda n: n.operand
+    elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
+        yield "flipped", lambda n: ast.Constant(not n.value)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+        yield "one more", lambda n: ast.Constant(n.value + 1)
+
+
+def swap(operator, rebuild):
+    new = SWAPS.get(type(operator))
+    if new is not None:
+        yield f"{type(operator).__name__} → {new.__name__}", lambda n: rebuild(n, new())
+
+
+def changed(node, **fields):
+    node = copy.copy(node)
+    for name, value in fields.items():
+        setattr(node, name, value)
+    return node
+
+
+def skipped(tree):
+    """Return the nodes that no test should hold: messages, annotations, __all__."""
+    roots = [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)]
+    roots += [node.annotation for node in ast.walk(tree) if getattr(node, "annotation", None)]
+    roots += [node.returns for node in ast.walk(tree) if getattr(node, "returns", None)]
+    roots += [n for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "__all__"]
+    return {id(inner) for root in roots for inner in ast.walk(root)}
+
+
+def mutants(source):
+    """Yield (line, what changes, the changed source)."""
+    places = [(node, change) for node in ast.walk(ast.parse(source)) for change in mutations(node)]
+    for index, (original, _) in enumerate(places):
+        tree = ast.parse(source)  # a fresh tree for each change
+        nodes = [(node, change) for node in ast.walk(tree) for change in mutations(node)]
+        target, (what, change) = nodes[index]
+        if id(target) in skipped(tree):
+            continue
+        for parent in ast.walk(tree):
+            for name, field in ast.iter_fields(parent):
+                if field is target:
+                    setattr(parent, name, change(target))
+                elif isinstance(field, list) and any(item is target for item in field):
+                    setattr(parent, name, [change(target) if item is target else item for item in field])
+        yield original.lineno, what, ast.unparse(ast.fix_missing_locations(tree))
+
+
+def survives(folder, tests):
+    """Say whether all tests pass, in a fork of this process that imports attnlib from ``folder``."""
+    child = os.fork()
+    if child == 0:
+        os.chdir(folder)
+        sys.path.insert(0, str(folder))
+        sys.dont_write_bytecode = True
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1), os.dup2(null, 2)
+        signal.alarm(LIMIT)
+        import pytest
+
+        os._exit(int(pytest.main(["-x", "-q", "-n0", "-p", "no:cacheprovider", *tests])))
+    return os.waitpid(child, 0)[1] == 0
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("module", help="a path below attnlib, without .py")
+    arguments.add_argument("tests", nargs="*", help="names of tests/test_*.py; the module's own unless given")
+    options = arguments.parse_args()
+    tests = [f"tests/test_{name}.py" for name in options.tests or [Path(options.module).name]]
+    import torch  # noqa: F401  # once, for every fork
+
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("attnlib", "tests", "tools", "conftest.py", "pyproject.toml"):
+            copied = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            copied(ROOT / name, Path(folder) / name)
+        path = Path(folder) / "attnlib" / f"{options.module}.py"
+        source = path.read_text("utf-8")
+        if not survives(Path(folder), tests):
+            sys.exit(f"{' '.join(tests)}: fails before any change")
+        count, lived = 0, []
+        for line, what, text in mutants(source):
+            path.write_text(text, "utf-8")
+            count += 1
+            if survives(Path(folder), tests):
+                lived.append(line)
+                print(
+                    f"attnlib/{options.module}.py:{line}: {what}: {source.splitlines()[line - 1].strip()}", flush=True
+                )
+        print(f"{options.module}: {count - len(lived)} of {count} mutants noticed")
+
+
+if __name__ == "__main__":
+    main()
