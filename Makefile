@@ -2,10 +2,10 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help book serve test execute lint clean
+.PHONY: help book serve notebooks test execute lint clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/ready: requirements.txt pyproject.toml tools/environment.py
 	$(PYTHON) tools/environment.py
@@ -18,6 +18,9 @@ serve: book  ## build the site, serve it on this machine, open it
 
 test: book  ## every test: package, notebooks, book, site
 	$(PY) -m pytest
+
+notebooks: .venv/ready  ## open the chapters in JupyterLab
+	$(PY) -m jupyterlab chapters
 
 execute: .venv/ready  ## run the notebooks anew from text/ and store their outputs
 	$(PY) tools/execute.py

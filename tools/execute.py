@@ -34,8 +34,10 @@ TEXT_FORMAT = "md:myst"
 AT_ONCE = 2
 SECONDS_A_CHAPTER = 60  # what the book promises its readers
 SECONDS_A_CELL = 300
-# Read by tqdm in the kernel: readers see progress bars, stored outputs hold none.
-KERNEL_ENVIRONMENT = {"TQDM_DISABLE": "1"}
+KERNEL_ENVIRONMENT = {
+    "TQDM_DISABLE": "1",  # readers see progress bars, stored outputs hold none
+    "OMP_NUM_THREADS": "1",  # two chapters run at once: more threads than cores wait for each other
+}
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 

@@ -3,7 +3,7 @@
     python tools/mutants.py masks                      # tests/test_masks.py against each mutant of attnlib/masks.py
     python tools/mutants.py kernels/explicit functional multihead      # the tests to run, if not the mirrored ones
 
-Works on a copy in a temporary folder. Each mutant runs in a fork of one process that has torch loaded already.
+Works on a copy in a temporary folder.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 300  # seconds; a mutant that runs longer counts as noticed
+COPIED = ("attnlib", "tests", "tools")
 SWAPS = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
     ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.And: ast.Or, ast.Or: ast.And,
@@ -88,19 +89,29 @@ def mutants(source):
         yield original.lineno, what, ast.unparse(ast.fix_missing_locations(tree))
 
 
+def passes(folder, tests):
+    """Run tests in this process, silently, with the attnlib that lies in ``folder``."""
+    import pytest
+
+    for name in [name for name in sys.modules if name.partition(".")[0] in COPIED]:
+        del sys.modules[name]
+    os.chdir(folder)
+    sys.path[0] = str(folder)
+    sys.dont_write_bytecode = True
+    out, err, null = os.dup(1), os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1), os.dup2(null, 2)
+    try:
+        return pytest.main(["-x", "-q", "-n0", "-p", "no:cacheprovider", *tests]) == 0
+    finally:
+        os.dup2(out, 1), os.dup2(err, 2)
+
+
 def survives(folder, tests):
-    """Say whether all tests pass, in a fork of this process that imports attnlib from ``folder``."""
+    """Say whether all tests pass, in a fork of this process, which has loaded all that is slow to load."""
     child = os.fork()
     if child == 0:
-        os.chdir(folder)
-        sys.path.insert(0, str(folder))
-        sys.dont_write_bytecode = True
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1), os.dup2(null, 2)
         signal.alarm(LIMIT)
-        import pytest
-
-        os._exit(int(pytest.main(["-x", "-q", "-n0", "-p", "no:cacheprovider", *tests])))
+        os._exit(0 if passes(folder, tests) else 1)
     return os.waitpid(child, 0)[1] == 0
 
 
@@ -110,15 +121,13 @@ def main():
     arguments.add_argument("tests", nargs="*", help="names of tests/test_*.py; the module's own unless given")
     options = arguments.parse_args()
     tests = [f"tests/test_{name}.py" for name in options.tests or [Path(options.module).name]]
-    import torch  # noqa: F401  # once, for every fork
-
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("attnlib", "tests", "tools", "conftest.py", "pyproject.toml"):
+        for name in [*COPIED, "conftest.py", "pyproject.toml"]:
             copied = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
             copied(ROOT / name, Path(folder) / name)
         path = Path(folder) / "attnlib" / f"{options.module}.py"
         source = path.read_text("utf-8")
-        if not survives(Path(folder), tests):
+        if not passes(Path(folder), tests):
             sys.exit(f"{' '.join(tests)}: fails before any change")
         count, lived = 0, []
         for line, what, text in mutants(source):
