@@ -135,8 +135,8 @@ class MultiHeadAttention(nn.Module):
         value: (B, S, d_model); ``key`` unless given.
         mask: a Mask, or a bool tensor, True where a query may attend: (L, S), (B, L, S), or (B|1, H|1, L|1, S|1).
         bias: float, added to the scores: (L, S) or (B|1, H|1, L|1, S|1).
-        cache: the layer's memory. The new tokens' keys and values are appended to it, and S counts all so far. One
-            made by :meth:`remember` is only read: then there is no key.
+        cache: the layer's memory, for self-attention: the keys and values of the L new tokens are appended to it, and
+            S counts all so far. One made by :meth:`remember` is only read, for cross-attention: then there is no key.
         need_weights: compute the weights and keep them in ``attn``. The output is the same, to the dtype's tolerance.
 
         Returns
@@ -244,6 +244,11 @@ class MultiHeadAttention(nn.Module):
         """Check what the scores must fit, before a cache is written to."""
         batch, S = query.shape[:-2], key.shape[-2]
         if cache is not None:
+            if not cache.read_only and query.shape[-2] != S:
+                wanted = f"the {query.shape[-2]} tokens of query beside a cache that grows"
+                raise ValueError(
+                    f"key: expected {wanted}, got {S}; for cross-attention, make the cache with remember()"
+                )
             if len(cache) and cache.key.shape[:-3] != batch:
                 raise ValueError(
                     f"cache: expected the batch {tuple(batch)} of query, got {tuple(cache.key.shape[:-3])}"

@@ -22,6 +22,7 @@ from attnlib.masks import Mask
 try:
     import matplotlib.pyplot as plt
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
     from matplotlib.patches import Rectangle
 except ModuleNotFoundError as missing:  # pragma: no cover - needs an environment without matplotlib
     raise ImportError("attnlib.plot needs matplotlib: pip install 'attnlib[plot]'") from missing
@@ -144,8 +145,7 @@ def attention_lines(
         # Heads lie beside each other, a little apart, so that one does not hide the next.
         shift = (head - (heads - 1) / 2) * 0.12
         weight = weights[head, query, key]
-        label = f"head {head}" if heads > 1 and (query, key) == _first_line(weights[head]) else None
-        ax.plot([0, 1], [query + shift, key + shift], color=colour, linewidth=6 * weight, alpha=0.85, label=label)
+        ax.plot([0, 1], [query + shift, key + shift], color=colour, linewidth=6 * weight, alpha=0.85)
     for x, names, side in ((-0.03, queries, "right"), (1.03, keys, "left")):
         for place, name in enumerate(names):
             ax.text(x, place, name, ha=side, va="center")
@@ -154,7 +154,9 @@ def attention_lines(
     ax.set(xlim=(-0.5, 1.5), ylim=(max(L, S) - 0.5, -1))
     ax.set_axis_off()
     if heads > 1:
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=min(heads, 4), frameon=False)
+        samples = [Line2D([], [], color=HEAD_COLOURS[head % len(HEAD_COLOURS)], linewidth=3) for head in range(heads)]
+        names = [f"head {head}" for head in range(heads)]
+        ax.legend(samples, names, loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=min(heads, 4), frameon=False)
     return ax
 
 
@@ -287,8 +289,3 @@ def _write_numbers(ax: Axes, weights: np.ndarray, mask) -> None:
         weight = weights[row, column]
         ink = "white" if weight > 0.55 else "black"
         ax.text(column, row, f"{weight:.2f}", ha="center", va="center", color=ink, fontsize=size)
-
-
-def _first_line(weights: np.ndarray) -> tuple[int, int]:
-    """Return the query and key of the first line of a head: the one that carries its name in the legend."""
-    return tuple(np.argwhere(weights)[0])

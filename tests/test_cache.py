@@ -92,6 +92,26 @@ def test_gradients_flow_when_recording_begins_later():
     assert torch.equal(new[0].grad, torch.ones(B, H, 1, D_K).double())
 
 
+def test_what_was_returned_keeps_its_gradient_when_constants_follow():
+    """Writing them into the same room would change what the gradient needs."""
+    cache = KVCache()
+    past = tokens(3, requires_grad=True)
+    cache.append(*past)
+    key, value = cache.append(*tokens(1))
+    cache.append(*tokens(1))
+    (key.square().sum() + value.square().sum()).backward()
+    assert torch.equal(past[0].grad, 2 * past[0])
+    assert torch.equal(past[1].grad, 2 * past[1])
+
+
+def test_a_sequence_without_a_batch_is_cached_too():
+    layer = MultiHeadAttention(H, D_MODEL, D_K, D_V).double().eval()
+    x, cache = draw(5, D_MODEL), KVCache()
+    steps = [layer(x[i : i + 1], mask=masks.causal(), cache=cache) for i in range(5)]
+    assert len(cache) == 5
+    assert_close(torch.cat(steps), layer(x, mask=masks.causal()))
+
+
 def test_under_no_grad_room_is_reused_whatever_asks_for_gradients():
     cache = KVCache()
     with torch.no_grad():

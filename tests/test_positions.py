@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnlib import KVCache, MultiHeadAttention, masks
+from attnlib import KVCache, MultiHeadAttention, masks, positions
 from attnlib.positions import Rotary, sinusoidal
 from tests.oracles import D_MODEL, B, H, L, NoArithmetic, draw
 from tests.tolerances import assert_close
@@ -130,6 +130,11 @@ def test_a_module_with_rotary_knows_the_order_and_one_without_does_not():
     for rotary in (Rotary(WIDTH), None):
         layer = MultiHeadAttention(H, D_MODEL, WIDTH, 5, rotary=rotary).double().eval()
         assert torch.allclose(layer(x[:, order]), layer(x)[:, order]) == (rotary is None)
+
+
+def test_angles_are_made_where_they_are_used_unless_float64_is_missing_there():
+    for device, made in (("meta", "meta"), ("mps", "cpu")):
+        assert positions._angles(0, 3, 4, 10_000, torch.device(device)).device.type == made
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,7 @@
 Works on a copy in a temporary folder.
 """
 
-import argparse
 import ast
-import copy
 import os
 import shutil
 import signal
@@ -56,18 +54,15 @@ def swap(operator, rebuild):
 
 
 def changed(node, **fields):
-    node = copy.copy(node)
-    for name, value in fields.items():
-        setattr(node, name, value)
-    return node
+    return type(node)(**{**dict(ast.iter_fields(node)), **fields})
 
 
 def skipped(tree):
     """Return the nodes that no test should hold: messages, annotations, __all__."""
-    roots = [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)]
-    roots += [node.annotation for node in ast.walk(tree) if getattr(node, "annotation", None)]
-    roots += [node.returns for node in ast.walk(tree) if getattr(node, "returns", None)]
-    roots += [n for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "__all__"]
+    roots = [n for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "__all__"]
+    for node in ast.walk(tree):
+        found = (getattr(node, "annotation", None), getattr(node, "returns", None))
+        roots += [node] if isinstance(node, ast.JoinedStr) else [root for root in found if root]
     return {id(inner) for root in roots for inner in ast.walk(root)}
 
 
@@ -116,16 +111,15 @@ def survives(folder, tests):
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("module", help="a path below attnlib, without .py")
-    arguments.add_argument("tests", nargs="*", help="names of tests/test_*.py; the module's own unless given")
-    options = arguments.parse_args()
-    tests = [f"tests/test_{name}.py" for name in options.tests or [Path(options.module).name]]
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    module, *names = sys.argv[1:]
+    tests = [f"tests/test_{name}.py" for name in names or [Path(module).name]]
     with tempfile.TemporaryDirectory() as folder:
         for name in [*COPIED, "conftest.py", "pyproject.toml"]:
             copied = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
             copied(ROOT / name, Path(folder) / name)
-        path = Path(folder) / "attnlib" / f"{options.module}.py"
+        path = Path(folder) / "attnlib" / f"{module}.py"
         source = path.read_text("utf-8")
         if not passes(Path(folder), tests):
             sys.exit(f"{' '.join(tests)}: fails before any change")
@@ -135,10 +129,8 @@ def main():
             count += 1
             if survives(Path(folder), tests):
                 lived.append(line)
-                print(
-                    f"attnlib/{options.module}.py:{line}: {what}: {source.splitlines()[line - 1].strip()}", flush=True
-                )
-        print(f"{options.module}: {count - len(lived)} of {count} mutants noticed")
+                print(f"attnlib/{module}.py:{line}: {what}: {source.splitlines()[line - 1].strip()}", flush=True)
+        print(f"{module}: {count - len(lived)} of {count} mutants noticed")
 
 
 if __name__ == "__main__":
