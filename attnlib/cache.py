@@ -48,10 +48,17 @@ class KVCache:
         ------
         ValueError: if the batch, the heads or the widths differ from what is cached, S of key from S of value, or the
             cache is only read.
-        TypeError: if a dtype differs from what is cached.
+        TypeError: if something is no tensor, or a dtype differs from the key's or from what is cached.
         """
         if self.read_only:
             raise ValueError("cache: expected one that grows, got one that remember() made, which is only read")
+        for name, x in (("key", key), ("value", value)):
+            if not isinstance(x, Tensor):
+                raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
+            if x.dim() < 2:
+                raise ValueError(f"{name}: expected (B, H_kv, S, d), got {tuple(x.shape)}")
+        if value.dtype != key.dtype:
+            raise TypeError(f"value: expected key's dtype {key.dtype}, got {value.dtype}")
         if key.shape[:-1] != value.shape[:-1]:
             raise ValueError(f"value: expected (B, H_kv, S) = {tuple(key.shape[:-1])}, got {tuple(value.shape[:-1])}")
         for name, new, old in (("key", key, self._key), ("value", value, self._value)):
@@ -80,9 +87,11 @@ def _check_like(name: str, new: Tensor, old: Tensor | None) -> None:
 def _append(buffer: Tensor | None, new: Tensor, length: int) -> Tensor:
     """Return a buffer that holds ``length`` old rows, then the ``new`` ones, then perhaps spare room."""
     if buffer is None:
-        return new
-    if torch.is_grad_enabled() and (buffer.requires_grad or new.requires_grad):
-        return torch.cat([buffer[..., :length, :], new], dim=-2)  # autograd forbids writing in place
+        return new.clone()  # the caller may write into its own tensor again
+    # Autograd forbids writing in place, even where only the query needs a gradient: it reads the keys for that.
+    from_inference = buffer.is_inference() and not torch.is_inference_mode_enabled()
+    if torch.is_grad_enabled() or from_inference:
+        return torch.cat([buffer[..., :length, :], new], dim=-2)
     needed = length + new.shape[-2]
     if needed > buffer.shape[-2]:
         grown = new.new_empty(*new.shape[:-2], max(needed, 2 * length), new.shape[-1])

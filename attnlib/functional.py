@@ -4,6 +4,7 @@ B batch, L queries, S keys, H heads, d_k and d_v the width of a key and of a val
 """
 
 import math
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -46,8 +47,9 @@ def attention(
 
     Returns
     -------
-    (…, H, L, d_v), or (L, d_v). A query that may attend to nothing gets zeros, and zero gradient. A NaN or an
-    infinity in a key or its value makes NaN of the queries that may attend to it, and changes no other.
+    (…, H, L, d_v), or (L, d_v). A query that may attend to nothing gets zeros, and zero gradient. With a mask, a NaN
+    or an infinity in a query, a key or a value makes NaN, without a gradient, of the queries that meet it, and changes
+    no other. So padding may hold anything.
 
     Raises
     ------
@@ -90,9 +92,9 @@ def attention_weights(
     tensor([[0.2500, 0.7500]])
     """
     _check(query, key, None, mask, bias, scale, dropout_p=0.0)
-    key, _, poisoned = _quarantine(query, key, None, mask)
-    weights = explicit.weights(query, key, mask, bias, _scale(query, scale))
-    return weights if poisoned is None else weights.masked_fill(poisoned, float("nan"))
+    mask = _needed(mask, query, key)
+    (query, key, _), mask, (poisoned, _) = _quarantine(query, key, None, mask)
+    return _poison(explicit.weights(query, key, mask, bias, _scale(query, scale)), poisoned)
 
 
 def attend(
@@ -108,14 +110,18 @@ def attend(
 ) -> tuple[Tensor, Tensor | None]:
     """:func:`attention` with, on request, the weights before dropout beside the output."""
     _check(query, key, value, mask, bias, scale, dropout_p)
-    key, value, poisoned = _quarantine(query, key, value, mask)
+    mask = _needed(mask, query, key)
+    (query, key, value), mask, (poisoned_weights, poisoned) = _quarantine(query, key, value, mask)
     # The one place where the kernel is chosen.
     kernel = explicit.attend if need_weights else fused.attend
     output, weights = kernel(query, key, value, mask, bias, _scale(query, scale), dropout_p)
-    if poisoned is not None:
-        output = output.masked_fill(poisoned, float("nan"))
-        weights = None if weights is None else weights.masked_fill(poisoned, float("nan"))
-    return output, weights
+    return _poison(output, poisoned), _poison(weights, poisoned_weights) if need_weights else None
+
+
+def _needed(mask: Mask | Tensor | None, query: Tensor, key: Tensor) -> Mask | Tensor | None:
+    """Drop a mask that leaves everything open, as a causal one does with a single query."""
+    opens_all = isinstance(mask, Mask) and mask.opens_all(query.shape[-2], key.shape[-2])
+    return None if opens_all else mask
 
 
 def _scale(query: Tensor, scale: float | None) -> float:
@@ -126,37 +132,61 @@ def _scale(query: Tensor, scale: float | None) -> float:
 # Numbers that are not finite
 
 
-def _quarantine(query, key, value, mask) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Clear the keys that are not finite, and say which queries may attend to one (…, H, L|1, 1).
+def _quarantine(query, key, value, mask):
+    """Clear queries, keys and values that are not finite, and say which queries meet one.
 
     A kernel multiplies a masked value with a weight of zero, and 0·NaN is NaN: without this, one NaN in the padding
-    would spread to every query.
+    would spread to every query, and back to every key.
+
+    Returns the tensors; the mask, as a tensor where one had to be made; and two bool tensors (…, H, L|1, 1), or None:
+    the queries whose weights, and those whose output, are not finite.
     """
-    if mask is None or not _may_be_infinite(key, value):
-        return key, value, None
-    marked = _rows_not_finite(key)
-    if value is not None:
-        marked = marked | _rows_not_finite(value)
-        value = value.masked_fill(marked.unsqueeze(-1), 0)
-    key = key.masked_fill(marked.unsqueeze(-1), 0)
+    if mask is None or not _may_be_infinite(query, key, value):
+        return (query, key, value), mask, (None, None)
+    lost_query, lost_key = _rows_not_finite(query), _rows_not_finite(key)
+    query, key = _clear(query, lost_query), _clear(key, lost_key)
+    if not isinstance(mask, masks.Causal):  # a causal mask knows without the pairs
+        mask = masks.for_scores(mask, (*query.shape[:-1], key.shape[-2]), query.device)
+    # A query that may attend to nothing meets nothing, and stays at zero, whatever it is.
+    lost = lost_query.unsqueeze(-1) & _meets(mask, torch.ones_like(lost_key), query)
+    weights_lost = lost | _meets(mask, lost_key, query)
+    if value is None:
+        return (query, key, None), mask, (weights_lost, None)
+    lost_value = _rows_not_finite(value)
+    output_lost = weights_lost | _meets(mask, lost_value, query)
+    return (query, key, _clear(value, lost_value)), mask, (weights_lost, output_lost)
+
+
+def _meets(mask: Mask | Tensor, marked: Tensor, query: Tensor) -> Tensor:
+    """Say which queries may attend to a marked key: bool (…, H_kv, S) → (…, H, L|1, 1)."""
     if query.dim() > 2:
-        marked = marked.repeat_interleave(query.shape[-3] // key.shape[-3], dim=-2)
-    if isinstance(mask, Mask):
-        return key, value, mask.reaches(marked, query.shape[-2])
-    allowed = masks.for_scores(mask, (*query.shape[:-1], key.shape[-2]), query.device)
-    return key, value, masks.reached(allowed, marked)
+        marked = marked.repeat_interleave(query.shape[-3] // marked.shape[-2], dim=-2)
+    return mask.reaches(marked, query.shape[-2]) if isinstance(mask, Mask) else masks.reached(mask, marked)
 
 
 def _rows_not_finite(x: Tensor) -> Tensor:
     return ~torch.isfinite(x).all(dim=-1)
 
 
+def _clear(x: Tensor, rows: Tensor) -> Tensor:
+    return x.masked_fill(rows.unsqueeze(-1), 0)
+
+
+def _poison(x: Tensor, rows: Tensor | None) -> Tensor:
+    # No gradient flows into these rows: what is lost in the padding must not spread by the way back.
+    return x if rows is None else x.masked_fill(rows, float("nan"))
+
+
 def _may_be_infinite(*tensors: Tensor | None) -> bool:
     """Look at the numbers where looking is cheap; elsewhere say yes, and let the tensors decide without a branch."""
-    if torch.compiler.is_compiling() or any(x is not None and not x.is_cpu for x in tensors):
+    tensors = [x for x in tensors if x is not None]
+    if torch.compiler.is_compiling() or not all(x.is_cpu for x in tensors):
         return True
-    # A sum is finite only if every term is; a sum that overflows costs the slow way, nothing else.
-    return not all(math.isfinite(x.detach().sum()) for x in tensors if x is not None)
+    try:
+        # A sum is finite only if every term is; a sum that overflows costs the slow way, nothing else.
+        return not math.isfinite(sum(x.detach().sum() for x in tensors))
+    except RuntimeError:  # fake tensors, and those of torch.func, have no numbers to look at
+        return True
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -166,14 +196,27 @@ def _may_be_infinite(*tensors: Tensor | None) -> bool:
 def _check(query, key, value, mask, bias, scale, dropout_p) -> None:
     _check_tensors(query, key, value)
     _check_shapes(query, key, value)
-    if not 0 <= dropout_p < 1:
-        raise ValueError(f"dropout_p: expected a probability in [0, 1), got {dropout_p}")
+    check_dropout("dropout_p", dropout_p)
+    if scale is not None and not isinstance(scale, Real | torch.SymFloat):
+        raise TypeError(f"scale: expected a number, got {type(scale).__name__}")
     if scale is not None and not math.isfinite(scale):
         raise ValueError(f"scale: expected a finite number, got {scale}")
-    check_mask_and_bias(mask, bias, (*query.shape[:-1], key.shape[-2]))
+    check_mask_and_bias(mask, bias, (*query.shape[:-1], key.shape[-2]), query.device)
 
 
-def check_mask_and_bias(mask, bias, scores_shape) -> None:
+def check_dropout(name: str, probability: float) -> None:
+    """Hold that ``probability`` is a number in [0, 1)."""
+    if not isinstance(probability, Real):
+        raise TypeError(f"{name}: expected a number, got {type(probability).__name__}")
+    if not 0 <= probability < 1:
+        raise ValueError(f"{name}: expected a probability in [0, 1), got {probability}")
+
+
+def check_mask_and_bias(mask, bias, scores_shape, device: torch.device) -> None:
+    """Hold that ``mask`` and ``bias``, or None, fit scores of ``scores_shape`` on ``device``."""
+    for name, x in (("mask", mask), ("bias", bias)):
+        if isinstance(x, Tensor) and x.device != device:
+            raise ValueError(f"{name}: expected a tensor on query's device {device}, got one on {x.device}")
     if mask is not None:
         masks.check(mask, scores_shape)
     if bias is not None:
@@ -190,6 +233,8 @@ def _check_tensors(query, key, value) -> None:
             raise TypeError(f"{name}: expected a floating-point tensor, got {x.dtype}")
         if x.dtype != query.dtype:
             raise TypeError(f"{name}: expected query's dtype {query.dtype}, got {x.dtype}")
+        if x.device != query.device:
+            raise ValueError(f"{name}: expected query's device {query.device}, got {x.device}")
         if x.dim() != query.dim() or x.dim() < 2:
             axes = "(…, H, L, d), or (L, d), with as many axes as query"
             raise ValueError(f"{name}: expected {axes}, got {tuple(x.shape)} beside query {tuple(query.shape)}")

@@ -29,6 +29,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from attnlib.checks import whole_number
+
 __all__ = ["Mask", "causal", "documents", "from_tensor", "padding", "prefix", "sliding_window"]
 
 
@@ -47,7 +49,7 @@ class Mask:
         """
         return (L, S)
 
-    def _dense(self, L: int, S: int, device: torch.device | str | None) -> Tensor:
+    def _dense(self, L: int, S: int, device: torch.device | str) -> Tensor:
         raise NotImplementedError
 
     def dense(self, L: int, S: int, device: torch.device | str | None = None) -> Tensor:
@@ -57,7 +59,7 @@ class Mask:
         ----------
         L: the number of queries.
         S: the number of keys; the last query stands at the last key.
-        device: where the tensor is made; by default where the mask's own data lie, else the CPU.
+        device: where the tensor is made; torch's default device unless given.
 
         Raises
         ------
@@ -66,13 +68,11 @@ class Mask:
         if L < 0 or S < 0:
             raise ValueError(f"L, S: expected sizes of at least 0, got L={L}, S={S}")
         self.shape(L, S)
-        return self._dense(L, S, device)
+        return self._dense(L, S, torch.get_default_device() if device is None else device)
 
-    def reaches(self, marked: Tensor, L: int) -> Tensor:
-        """Say which queries may attend to at least one marked key: bool (…, H, S) → bool (…, H, L|1, 1)."""
-        S = marked.shape[-1]
-        allowed = for_scores(self, (*marked.shape[:-1], L, S), marked.device)
-        return reached(allowed, marked)
+    def opens_all(self, L: int, S: int) -> bool:
+        """Say whether every query may attend to every key, where that is known without looking at the pairs."""
+        return False
 
     def __and__(self, other: Mask) -> Mask:
         return Both(self, other) if isinstance(other, Mask) else NotImplemented
@@ -127,7 +127,7 @@ def sliding_window(size: int) -> Mask:
     ValueError: if ``size`` is less than 1.
     TypeError: if it is no whole number.
     """
-    return SlidingWindow(_whole_number("size", size, at_least=1))
+    return SlidingWindow(whole_number("size", size))
 
 
 def padding(lengths: Sequence[int] | Tensor) -> Mask:
@@ -135,7 +135,7 @@ def padding(lengths: Sequence[int] | Tensor) -> Mask:
 
     Parameters
     ----------
-    lengths: B whole numbers, at least 0 and at most S.
+    lengths: B whole numbers, at least 0 and at most S. Inside a compiled graph they cannot be checked.
 
     >>> padding([3, 1]).dense(3, 3).int()[:, 0, 0]
     tensor([[1, 1, 1],
@@ -192,7 +192,7 @@ def prefix(length: int) -> Mask:
     ValueError: if ``length`` is less than 1; on use, if it is over S.
     TypeError: if it is no whole number.
     """
-    return Prefix(_whole_number("length", length, at_least=1))
+    return Prefix(whole_number("length", length))
 
 
 def from_tensor(tensor: Tensor) -> Mask:
@@ -226,8 +226,11 @@ class Causal(Mask):
         query, key = _positions(L, S, device)
         return key <= query
 
+    def opens_all(self, L, S):
+        return bool(L == 1)
+
     def reaches(self, marked, L):
-        # Query i sees all keys up to its own: a running "any" replaces the L × S matrix.
+        """:func:`reached`, without the L × S pairs: query i sees all keys up to its own, so a running "any" will do."""
         S = marked.shape[-1]
         seen = marked.cumsum(-1) > 0
         none_before = seen.new_zeros(*seen.shape[:-1], max(L - S, 0))
@@ -294,7 +297,7 @@ class Given(Mask):
     tensor: Tensor
 
     def shape(self, L, S):
-        _check_sizes("tensor", self.tensor, L, S)
+        _check_sizes("tensor", self.tensor, L, S, axes=4)
         return tuple(self._with_heads().shape)
 
     def _dense(self, L, S, device):
@@ -311,10 +314,13 @@ class _Pair(Mask):
 
     def shape(self, L, S):
         left, right = self.left.shape(L, S), self.right.shape(L, S)
-        try:
-            return tuple(torch.broadcast_shapes(left, right))
-        except RuntimeError:
-            raise ValueError(f"mask: masks of shape {left} and {right} do not combine") from None
+        # By hand: torch.broadcast_shapes takes longer than all other checks together.
+        axes = max(len(left), len(right))
+        sizes = [(1,) * (axes - len(shape)) + shape for shape in (left, right)]
+        pairs = list(zip(*sizes, strict=True))
+        if any(a != b and a != 1 and b != 1 for a, b in pairs):
+            raise ValueError(f"mask: masks of shape {left} and {right} do not combine")
+        return tuple(b if a == 1 else a for a, b in pairs)
 
 
 class Both(_Pair):
@@ -358,7 +364,7 @@ def check(mask: Mask | Tensor, scores_shape: Sequence[int]) -> None:
         shape = mask.shape(L, S)
     else:
         check_bool("mask", mask)
-        _check_sizes("mask", mask, L, S)
+        _check_sizes("mask", mask, L, S, axes=len(scores_shape))
         shape = tuple(mask.shape)
     aligned = _aligned(mask, shape, len(scores_shape))
     if len(aligned) != len(scores_shape) or any(
@@ -386,9 +392,14 @@ def _aligned(mask: Mask | Tensor, shape: tuple[int, ...], axes: int) -> tuple[in
 
 
 def reached(allowed: Tensor, marked: Tensor) -> Tensor:
-    """Say which queries may attend to a marked key: bool (…, L|1, S|1) and (…, S) → bool (…, L|1, 1)."""
-    allowed = allowed.expand(*allowed.shape[:-1], marked.shape[-1])
-    return allowed.float() @ marked.float().unsqueeze(-1) > 0
+    """Say which queries may attend to a marked key: bool (…, H|1, L|1, S|1) and (…, H, S) → bool (…, H, L|1, 1).
+
+    By a product of matrices, because a comparison pair by pair would store (…, H, L, S).
+    """
+    allowed = allowed.expand(*allowed.shape[:-1], marked.shape[-1]).float()
+    if allowed.dim() > 2 and allowed.shape[-3] == 1:  # one mask for all heads: the heads are the columns
+        return (allowed.squeeze(-3) @ marked.float().mT > 0).mT.unsqueeze(-1)
+    return allowed @ marked.float().unsqueeze(-1) > 0
 
 
 def check_bool(name: str, tensor: Tensor) -> None:
@@ -400,9 +411,9 @@ def check_bool(name: str, tensor: Tensor) -> None:
         raise TypeError(f"{name}: expected bool (True means may attend), got {tensor.dtype}")
 
 
-def _check_sizes(name: str, tensor: Tensor, L: int, S: int) -> None:
-    """Hold that a (…, L, S) tensor fits; with 4 axes or more, L and S may be 1."""
-    ones = tensor.dim() >= 4
+def _check_sizes(name: str, tensor: Tensor, L: int, S: int, axes: int) -> None:
+    """Hold that a (…, L, S) tensor fits; one with all ``axes`` of the scores may have 1 for L or S."""
+    ones = 2 < axes <= tensor.dim()
     fits = tensor.dim() >= 2 and all(
         size == wanted or (ones and size == 1) for size, wanted in zip(tensor.shape[-2:], (L, S), strict=True)
     )
@@ -419,26 +430,23 @@ def _positions(L: int, S: int, device: torch.device | None) -> tuple[Tensor, Ten
     return torch.arange(S - L, S, device=device)[:, None], torch.arange(S, device=device)[None, :]
 
 
-def _whole_number(name: str, value: int, at_least: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name}: expected a whole number, got {type(value).__name__}")
-    if value < at_least:
-        raise ValueError(f"{name}: expected at least {at_least}, got {value}")
-    return value
-
-
 def _whole_numbers(name: str, values: Sequence | Tensor) -> Tensor:
     tensor = torch.as_tensor(values)
+    if tensor.numel() == 0:
+        tensor = tensor.long()  # an empty list has no dtype of its own
     if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
         raise TypeError(f"{name}: expected whole numbers, got {tensor.dtype}")
     return tensor
 
 
 def _largest(name: str, lengths: Tensor) -> int | None:
-    """Return the largest length, or None where reading a tensor's numbers would break a compiled graph."""
-    if torch.compiler.is_compiling() or lengths.numel() == 0:
+    """Return the largest length, or None where a tensor's numbers cannot be read: in a compiled graph, say."""
+    if torch.compiler.is_compiling() or lengths.numel() == 0 or lengths.is_meta:
         return None
-    smallest, largest = (int(x) for x in torch.aminmax(lengths))
+    try:
+        smallest, largest = (int(x) for x in torch.aminmax(lengths))
+    except RuntimeError:  # fake tensors, and those of torch.func, have no numbers
+        return None
     if smallest < 0:
         raise ValueError(f"{name}: expected lengths of at least 0, got {smallest}")
     return largest

@@ -4,7 +4,9 @@ from torch import Tensor, nn
 
 from attnlib import functional
 from attnlib.cache import KVCache
+from attnlib.checks import autocast_is_on, whole_number
 from attnlib.masks import Mask
+from attnlib.positions import Rotary
 
 __all__ = ["MultiHeadAttention"]
 
@@ -28,7 +30,7 @@ class MultiHeadAttention(nn.Module):
     ================  ===============================  =====================
 
     **d_k and d_v are per head**, as in the paper. A layer has 2·d_model·H·(d_k + d_v) parameters; with the defaults,
-    4·d_model².
+    4·d_model². Grouped heads have fewer: d_model·(H + H_kv)·(d_k + d_v).
 
     Parameters
     ----------
@@ -80,23 +82,26 @@ class MultiHeadAttention(nn.Module):
         dropout: float = 0.1,
         *,
         num_kv_heads: int | None = None,
-        rotary: nn.Module | None = None,
+        rotary: Rotary | None = None,
         projection_bias: bool = False,
     ):
         super().__init__()
-        num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
-        _check_positive(num_heads=num_heads, d_model=d_model, num_kv_heads=num_kv_heads)
+        num_heads = whole_number("num_heads", num_heads)
+        d_model = whole_number("d_model", d_model)
+        num_kv_heads = num_heads if num_kv_heads is None else whole_number("num_kv_heads", num_kv_heads)
         if num_heads % num_kv_heads:
             raise ValueError(f"num_kv_heads: expected a divisor of num_heads={num_heads}, got {num_kv_heads}")
         if d_model % num_heads and (d_k is None or d_v is None):
             raise ValueError(
                 f"d_model: expected a multiple of num_heads={num_heads}, got {d_model}; or give d_k and d_v"
             )
-        d_k = d_model // num_heads if d_k is None else d_k
-        d_v = d_model // num_heads if d_v is None else d_v
-        _check_positive(d_k=d_k, d_v=d_v)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout: expected a probability in [0, 1), got {dropout}")
+        d_k = d_model // num_heads if d_k is None else whole_number("d_k", d_k)
+        d_v = d_model // num_heads if d_v is None else whole_number("d_v", d_v)
+        functional.check_dropout("dropout", dropout)
+        if rotary is not None and not isinstance(rotary, Rotary):
+            raise TypeError(f"rotary: expected a Rotary, got {type(rotary).__name__}")
+        if rotary is not None and rotary.d_k != d_k:
+            raise ValueError(f"rotary: expected one of d_k = {d_k}, got {rotary.d_k}")
         self.num_heads, self.num_kv_heads = num_heads, num_kv_heads
         self.d_model, self.d_k, self.d_v = d_model, d_k, d_v
         self.dropout = dropout
@@ -229,8 +234,8 @@ class MultiHeadAttention(nn.Module):
         for name, x in (("query", query), ("key", key), ("value", value)):
             if not isinstance(x, Tensor):
                 raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
-            if not x.is_floating_point():
-                raise TypeError(f"{name}: expected a floating-point tensor, got {x.dtype}")
+            if x.dtype != self.wq.weight.dtype and not autocast_is_on(x.device.type):
+                raise TypeError(f"{name}: expected the layer's dtype {self.wq.weight.dtype}, got {x.dtype}")
             if x.dim() not in (2, 3) or x.dim() != query.dim() or x.shape[-1] != self.d_model:
                 axes = f"(B, L, d_model = {self.d_model}), or (L, d_model), with as many axes as query"
                 raise ValueError(f"{name}: expected {axes}, got {tuple(x.shape)}")
@@ -243,6 +248,8 @@ class MultiHeadAttention(nn.Module):
     def _check_scores(self, query, key, mask, bias, cache) -> None:
         """Check what the scores must fit, before a cache is written to."""
         batch, S = query.shape[:-2], key.shape[-2]
+        if self.rotary is not None and query.shape[-2] != S:
+            raise ValueError(f"key: rotary positions are for self-attention; expected S = {query.shape[-2]}, got {S}")
         if cache is not None:
             if not cache.read_only and query.shape[-2] != S:
                 wanted = f"the {query.shape[-2]} tokens of query beside a cache that grows"
@@ -254,15 +261,8 @@ class MultiHeadAttention(nn.Module):
                     f"cache: expected the batch {tuple(batch)} of query, got {tuple(cache.key.shape[:-3])}"
                 )
             S = len(cache) + (0 if cache.read_only else S)
-        functional.check_mask_and_bias(mask, bias, (*batch, self.num_heads, query.shape[-2], S))
+        functional.check_dropout("dropout", self.dropout)  # an attribute, so that it may have changed
+        functional.check_mask_and_bias(mask, bias, (*batch, self.num_heads, query.shape[-2], S), query.device)
 
     def extra_repr(self) -> str:
         return f"num_heads={self.num_heads}, num_kv_heads={self.num_kv_heads}, d_k={self.d_k}, d_v={self.d_v}"
-
-
-def _check_positive(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if not isinstance(size, int) or isinstance(size, bool):
-            raise TypeError(f"{name}: expected a whole number, got {type(size).__name__}")
-        if size < 1:
-            raise ValueError(f"{name}: expected at least 1, got {size}")

@@ -12,16 +12,19 @@ cell is masked, which is not the same as a weight of 0.
 >>> plt.close(ax.figure)
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from torch import Tensor
 
+from attnlib.checks import whole_number
 from attnlib.masks import Mask
 
 try:
     import matplotlib.pyplot as plt
     from matplotlib.axes import Axes
+    from matplotlib.collections import LineCollection
     from matplotlib.lines import Line2D
     from matplotlib.patches import Rectangle
 except ModuleNotFoundError as missing:  # pragma: no cover - needs an environment without matplotlib
@@ -127,7 +130,8 @@ def attention_lines(
 
     Parameters
     ----------
-    weights: (L, S), or (H, L, S), each head in a colour of its own. Numbers from 0 to 1; a weight of 0 has no line.
+    weights: (L, S), or (H, L, S) with at most seven heads, each in a colour of its own. Numbers from 0 to 1; a weight
+        of 0 has no line.
     queries: L names, for the left side; their indices unless given.
     keys: S names, for the right side; their indices unless given.
     ax: where to draw; the current Axes unless given.
@@ -140,12 +144,15 @@ def attention_lines(
     heads, L, S = weights.shape
     queries, keys = _names("queries", queries, L), _names("keys", keys, S)
     ax = plt.gca() if ax is None else ax
-    for head, query, key in zip(*np.nonzero(weights), strict=True):
-        colour = HEAD_COLOURS[head % len(HEAD_COLOURS)]
+    if heads > len(HEAD_COLOURS):
+        raise ValueError(f"weights: expected at most {len(HEAD_COLOURS)} heads, got {heads}; head_grid draws more")
+    for head, colour in zip(range(heads), HEAD_COLOURS, strict=False):
         # Heads lie beside each other, a little apart, so that one does not hide the next.
-        shift = (head - (heads - 1) / 2) * 0.12
-        weight = weights[head, query, key]
-        ax.plot([0, 1], [query + shift, key + shift], color=colour, linewidth=6 * weight, alpha=0.85)
+        shift = (head - (heads - 1) / 2) * 0.1
+        pairs = np.argwhere(weights[head])
+        lines = [[(0, query + shift), (1, key + shift)] for query, key in pairs]
+        widths = 6 * weights[head][tuple(pairs.T)]
+        ax.add_collection(LineCollection(lines, colors=colour, linewidths=widths, alpha=0.85))
     for x, names, side in ((-0.03, queries, "right"), (1.03, keys, "left")):
         for place, name in enumerate(names):
             ax.text(x, place, name, ha=side, va="center")
@@ -154,7 +161,7 @@ def attention_lines(
     ax.set(xlim=(-0.5, 1.5), ylim=(max(L, S) - 0.5, -1))
     ax.set_axis_off()
     if heads > 1:
-        samples = [Line2D([], [], color=HEAD_COLOURS[head % len(HEAD_COLOURS)], linewidth=3) for head in range(heads)]
+        samples = [Line2D([], [], color=HEAD_COLOURS[head], linewidth=3) for head in range(heads)]
         names = [f"head {head}" for head in range(heads)]
         ax.legend(samples, names, loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=min(heads, 4), frameon=False)
     return ax
@@ -184,6 +191,8 @@ def plot_mask(
     ------
     ValueError: if the mask is not (L, S), or differs between examples or heads.
     """
+    for name, size in (("L", L), ("S", S)):
+        whole_number(name, size)
     allowed = _allowed(mask, L, S)
     ax = plt.gca() if ax is None else ax
     _draw_cells(ax, allowed * 0.6, queries, keys, allowed)
@@ -204,8 +213,9 @@ def plot_softmax(scores: Tensor | np.ndarray, keys: Sequence[str] | None = None,
     ValueError: if ``scores`` is not one row, or holds no finite number.
     """
     scores = _array(scores)
-    if scores.ndim != 1 or not np.isfinite(scores).any():
-        raise ValueError(f"scores: expected one row (S,) with a finite number, got shape {scores.shape}")
+    if scores.ndim != 1 or not np.isfinite(scores).any() or np.isnan(scores).any() or (scores == np.inf).any():
+        wanted = "one row (S,) of numbers, or −∞ for a masked key, and at least one of them finite"
+        raise ValueError(f"scores: expected {wanted}, got shape {scores.shape}")
     keys = _names("keys", keys, len(scores))
     powers = np.exp(scores - scores.max())
     weights = powers / powers.sum()
@@ -249,7 +259,10 @@ def _allowed(mask: Mask | Tensor | np.ndarray | None, L: int, S: int) -> np.ndar
     """Return the mask as a bool array (L, S)."""
     if mask is None:
         return np.ones((L, S), dtype=bool)
-    dense = _array(mask.dense(L, S) if isinstance(mask, Mask) else mask) > 0
+    dense = mask.dense(L, S, "cpu") if isinstance(mask, Mask) else mask
+    dense = dense.cpu().numpy() if isinstance(dense, Tensor) else np.asarray(dense)
+    if dense.dtype != bool:
+        raise TypeError(f"mask: expected bool (True means may attend), got {dense.dtype}")
     while dense.ndim > 2 and len(dense) == 1:
         dense = dense[0]
     # A Mask may leave an axis at 1 where all rows are alike.
@@ -263,26 +276,57 @@ def _draw_cells(ax: Axes, cells: np.ndarray, queries, keys, mask) -> None:
     queries, keys = _names("queries", queries, L), _names("keys", keys, S)
     allowed = _allowed(mask, L, S)
     ax.imshow(np.where(allowed, cells, np.nan), cmap=COLOUR_MAP, vmin=0, vmax=1, aspect="equal")
-    for row, column in zip(*np.nonzero(~allowed), strict=True):
-        corner = (column - 0.5, row - 0.5)
-        ax.add_patch(Rectangle(corner, 1, 1, facecolor=MASKED_FILL, edgecolor=MASKED_HATCH, hatch="///", linewidth=0))
-    ax.set_xticks(np.arange(S + 1) - 0.5, minor=True)
-    ax.set_yticks(np.arange(L + 1) - 0.5, minor=True)
-    ax.grid(which="minor", color="#bbbbbb", linewidth=0.6)
+    for row, first, last in _runs(~allowed):
+        corner, width = (first - 0.5, row - 0.5), last - first + 1
+        ax.add_patch(
+            Rectangle(corner, width, 1, facecolor=MASKED_FILL, edgecolor=MASKED_HATCH, hatch="///", linewidth=0)
+        )
+    width, height = _cell_points(ax, L, S)
+    if min(width, height) >= 6:  # closer together, the lines would hide the cells
+        ax.set_xticks(np.arange(S + 1) - 0.5, minor=True)
+        ax.set_yticks(np.arange(L + 1) - 0.5, minor=True)
+        ax.grid(which="minor", color="#bbbbbb", linewidth=0.6)
     ax.tick_params(which="both", length=0)
-    ax.set_xticks(range(S), keys)
-    ax.set_yticks(range(L), queries)
+    _name_cells(ax.xaxis, keys, width, along=True)
+    _name_cells(ax.yaxis, queries, height, along=False)
     ax.set(xlabel="key", ylabel="query")
+
+
+def _runs(cells: np.ndarray) -> Iterator[tuple[int, int, int]]:
+    """Find the runs of true cells: (row, first column, last column). A patch for each cell would take seconds."""
+    for row, line in enumerate(cells):
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], line, [False]])))
+        for first, end in zip(edges[::2], edges[1::2], strict=True):
+            yield row, int(first), int(end) - 1
+
+
+def _cell_points(ax: Axes, L: int, S: int) -> tuple[float, float]:
+    """Return the width and height of a cell in points, 1/72 inch, as type is measured."""
+    ax.apply_aspect()  # without it, the cells' size is not known before the figure is drawn
+    box = ax.get_window_extent()
+    return box.width / S * 72 / ax.figure.dpi, box.height / L * 72 / ax.figure.dpi
+
+
+def _name_cells(axis, names: list[str], room: float, along: bool) -> None:
+    """Write the names beside their cells: upright if they are too long for it, and only some if they are too many."""
+    size = _type_size(axis)
+    turned = along and max(map(len, names)) * 0.62 * size > room
+    step = 1
+    if names == _names("names", None, len(names)):  # indices: leave some out instead
+        turned = False
+        step = math.ceil(1.3 * (len(names[-1]) * 0.62 if along else 1) * size / room)
+    axis.set_ticks(range(0, len(names), step), names[::step], rotation=90 if turned else 0)
+
+
+def _type_size(axis) -> float:
+    return axis.get_major_ticks()[0].label1.get_fontsize()
 
 
 def _write_numbers(ax: Axes, weights: np.ndarray, mask) -> None:
     """Write each weight in its cell, if "0.00" fits there."""
     L, S = weights.shape
-    ax.apply_aspect()  # without it, the cells' size is not known before the figure is drawn
-    width = ax.get_window_extent().width / S
-    size = ax.xaxis.get_major_ticks()[0].label1.get_fontsize()
-    points_a_pixel = 72 / ax.figure.dpi
-    if width * points_a_pixel < 2.4 * size:  # four characters are about 2.4 times as wide as the type is high
+    size = _type_size(ax.xaxis)
+    if _cell_points(ax, L, S)[0] < 2.4 * size:  # four characters are about 2.4 times as wide as the type is high
         return
     allowed = _allowed(mask, L, S)
     for row, column in zip(*np.nonzero(allowed), strict=True):

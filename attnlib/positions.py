@@ -8,6 +8,8 @@ tensor([[0.0000, 1.0000, 0.0000, 1.0000],
 import torch
 from torch import Tensor, nn
 
+from attnlib.checks import whole_number
+
 __all__ = ["Rotary", "sinusoidal"]
 
 
@@ -25,13 +27,12 @@ def sinusoidal(length: int, d_model: int, *, base: float = 10_000.0) -> Tensor:
     Raises
     ------
     ValueError: if a size is less than 1 or ``base`` is not above 0.
+    TypeError: if a size is no whole number.
 
     >>> sinusoidal(3, 5).shape
     torch.Size([3, 5])
     """
-    for name, size in (("length", length), ("d_model", d_model)):
-        if size < 1:
-            raise ValueError(f"{name}: expected at least 1, got {size}")
+    length, d_model = whole_number("length", length), whole_number("d_model", d_model)
     angles = _angles(0, length, d_model, base)
     encoding = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)[:, :d_model]
     return encoding.to(torch.get_default_dtype())
@@ -62,7 +63,7 @@ class Rotary(nn.Module):
 
     def __init__(self, d_k: int, *, base: float = 10_000.0, interleaved: bool = False):
         super().__init__()
-        if d_k < 2 or d_k % 2:
+        if whole_number("d_k", d_k) % 2:
             raise ValueError(f"d_k: expected an even number of at least 2, got {d_k}")
         _check_base(base)
         self.d_k, self.base, self.interleaved = d_k, base, interleaved
@@ -78,12 +79,14 @@ class Rotary(nn.Module):
             raise ValueError(f"x: expected (…, L, d_k = {self.d_k}), got {tuple(x.shape)}")
         # Not a buffer: it would be rounded when the module is cast to half precision.
         angles = _angles(offset, x.shape[-2], self.d_k, self.base, x.device)
+        # Half precision is widened for the products, and rounded once.
+        dtype, x = x.dtype, x.to(torch.promote_types(x.dtype, torch.float32))
         cos, sin = angles.cos().to(x), angles.sin().to(x)
         if self.interleaved:
             a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
-            return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2)
+            return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2).to(dtype)
         a, b = x.chunk(2, dim=-1)
-        return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+        return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(dtype)
 
 
 def _angles(start: int, length: int, width: int, base: float, device: torch.device | None = None) -> Tensor:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
+import torch
 from torch import Tensor, nn
 
 from attnlib.multihead import MultiHeadAttention
@@ -45,6 +46,7 @@ def record_attention(model: nn.Module) -> Iterator[Record]:
     Raises
     ------
     ValueError: if the model holds no :class:`MultiHeadAttention`.
+    TypeError: if it is no module.
 
     >>> import torch
     >>> model = nn.Sequential(MultiHeadAttention(num_heads=2, d_model=4))
@@ -53,15 +55,22 @@ def record_attention(model: nn.Module) -> Iterator[Record]:
     >>> record["0"].shape
     torch.Size([1, 2, 3, 3])
     """
-    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, MultiHeadAttention)}
-    if not layers:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+    names: dict[MultiHeadAttention, list[str]] = {}  # a shared layer has several
+    for name, layer in model.named_modules(remove_duplicate=False):
+        if isinstance(layer, MultiHeadAttention):
+            names.setdefault(layer, []).append(name.removeprefix("_orig_mod."))
+    if not names:
         raise ValueError(f"model: expected a model with a MultiHeadAttention, got {type(model).__name__} without one")
     record = Record()
     with ExitStack() as cleanup:
-        for name, layer in layers.items():
+        # A compiled graph does not look at hooks again: it runs as plain PyTorch meanwhile.
+        cleanup.enter_context(torch.compiler.set_stance("force_eager"))
+        for layer, layer_names in names.items():
             cleanup.callback(setattr, layer, "attn", layer.attn)
             before = layer.register_forward_pre_hook(_ask_for_weights, with_kwargs=True)
-            after = layer.register_forward_hook(_keep_weights(record, name))
+            after = layer.register_forward_hook(_keep_weights(record, layer_names))
             cleanup.callback(before.remove)
             cleanup.callback(after.remove)
         yield record
@@ -71,8 +80,9 @@ def _ask_for_weights(layer, args, kwargs):
     return args, {**kwargs, "need_weights": True}
 
 
-def _keep_weights(record: Record, name: str):
+def _keep_weights(record: Record, names: list[str]):
     def hook(layer, args, output):
-        record._calls.setdefault(name, []).append(layer.attn)
+        for name in names:
+            record._calls.setdefault(name, []).append(layer.attn)
 
     return hook

@@ -50,6 +50,8 @@ def test_what_was_returned_before_never_changes(sizes):
     assert all(torch.equal(view, then) for view, then in returned)
 
 
+@torch.no_grad()
+@torch.no_grad()
 def test_room_grows_by_doubling():
     """100 single steps copy the past a logarithmic number of times."""
     cache, places = KVCache(), []
@@ -156,9 +158,94 @@ def test_another_dtype_is_refused(name):
     cache = KVCache()
     cache.append(*tokens(1))
     new = dict(zip(("key", "value"), tokens(1), strict=True))
-    new[name] = new[name].float()
-    with pytest.raises(TypeError, match=f"{name}: expected the cache's dtype torch.float64, got torch.float32"):
-        cache.append(**new)
+    with pytest.raises(TypeError, match=r"key: expected the cache.s dtype torch\.float64, got torch\.float32"):
+        cache.append(**{name: x.float() for name, x in new.items()})
+    with pytest.raises(TypeError, match=r"value: expected key.s dtype torch\.float"):
+        cache.append(**{**new, name: new[name].float()})
+    assert len(cache) == 1
+
+
+def test_what_is_no_tensor_or_has_no_rows_is_refused():
+    key, value = tokens(1)
+    with pytest.raises(TypeError, match="value: expected a tensor, got list"):
+        KVCache().append(key, value.tolist())
+    with pytest.raises(ValueError, match=r"key: expected \(B, H_kv, S, d\), got \(4,\)"):
+        KVCache().append(torch.ones(4), torch.ones(4))
+
+
+def test_the_cache_does_not_change_with_the_callers_tensor():
+    cache, (key, value) = KVCache(), tokens(2)
+    cache.append(key, value)
+    before = cache.key.clone()
+    key.fill_(9)
+    assert torch.equal(cache.key, before)
+
+
+def test_gradients_flow_to_queries_beside_frozen_keys():
+    """Autograd reads the cached keys for the query's gradient: they must not be written over."""
+    layer = MultiHeadAttention(2, 8, dropout=0.0)
+    layer.wk.requires_grad_(False)
+    layer.wv.requires_grad_(False)
+    cache = KVCache()
+    x = torch.randn(1, 5, 8)
+    torch.cat([layer(token, cache=cache) for token in x.split(1, dim=1)], dim=1).sum().backward()
+    stepwise, layer.wq.weight.grad = layer.wq.weight.grad, None
+    layer(x, mask=masks.causal()).sum().backward()
+    torch.testing.assert_close(stepwise, layer.wq.weight.grad)
+
+
+def test_a_cache_made_in_inference_mode_goes_on_without_it():
+    layer, cache, x = MultiHeadAttention(2, 8).eval(), KVCache(), torch.randn(1, 4, 8)
+    with torch.inference_mode():
+        layer(x[:, :1], cache=cache)
+        layer(x[:, 1:2], cache=cache)
+    with torch.no_grad():
+        layer(x[:, 2:3], cache=cache)
+        torch.testing.assert_close(layer(x[:, 3:], cache=cache), layer(x, mask=masks.causal())[:, 3:])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "error", "message"),
+    [
+        ([1.0], torch.ones(1), TypeError, "key: expected a tensor, got list"),
+        (torch.ones(1, 1), None, TypeError, "value: expected a tensor, got NoneType"),
+        (torch.ones(3), torch.ones(3), ValueError, r"key: expected \(B, H_kv, S, d\), got \(3,\)"),
+    ],
+)
+def test_what_is_no_key_or_value_is_refused(key, value, error, message):
+    with pytest.raises(error, match=message):
+        KVCache().append(key, value)
+
+
+def test_two_axes_are_enough():
+    assert KVCache().append(torch.ones(3, 2), torch.ones(3, 5))[1].shape == (3, 5)
+
+
+def test_what_the_caller_writes_later_changes_nothing():
+    cache, (key, value) = KVCache(), tokens(2)
+    before = key.clone()
+    cache.append(key, value)
+    key.zero_()
+    assert torch.equal(cache.key, before)
+
+
+def test_a_prompt_read_in_inference_mode_is_continued_outside():
+    cache = KVCache()
+    with torch.inference_mode():
+        cache.append(*tokens(2))
+        cache.append(*tokens(1))
+    with torch.no_grad():
+        cache.append(*tokens(1))
+        assert cache.append(*tokens(1))[0].shape[-2] == 5
+
+
+@torch.inference_mode()
+def test_room_is_reused_in_inference_mode():
+    cache = KVCache()
+    for _ in range(3):
+        cache.append(*tokens(1))
+    before = cache.key.untyped_storage().data_ptr()
+    assert cache.append(*tokens(1))[0].untyped_storage().data_ptr() == before
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -149,6 +149,13 @@ def test_leading_axes_are_a_batch(compute, leading):
     assert_close(output.reshape(-1, H, L, D_V), compute(*flat, masks.causal()))
 
 
+@pytest.mark.parametrize("leading", [(), (B,), (2, 5)])
+def test_grouped_heads_take_any_leading_axes(compute, leading):
+    query, key, value = draw_qkv(*leading, heads=(GROUPED_H, H_KV))
+    repeated = [x.repeat_interleave(2, dim=-3) for x in (key, value)]
+    assert_close(compute(query, key, value, masks.causal()), compute(query, *repeated, masks.causal()))
+
+
 @pytest.mark.parametrize("given_mask", [torch.rand(11, 5, L, S) < 0.7, torch.rand(11, 1, 1, S) < 0.7])
 def test_a_mask_without_the_head_axis_serves_all_heads(compute, given_mask):
     query, key, value = draw_qkv(11, 5)
@@ -341,6 +348,39 @@ def test_a_bad_number_in_one_head_stays_in_its_group(compute, bad, heads):
     torch.testing.assert_close(output, clean.masked_fill(hit, math.nan), equal_nan=True)
 
 
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("name", ["causal", "padding", "pairs"])
+def test_a_bad_number_in_a_query_is_its_own_affair(compute, name, bad):
+    """Its own output is lost; no other output, and nobody's gradient."""
+    query, key, value = draw_qkv(B)
+    clean = compute(query, key, value, HIDING[name])
+    query[1, :, 2, 3] = bad
+    tensors = [x.requires_grad_() for x in (query, key, value)]
+    output = compute(*tensors, HIDING[name])
+    hit = torch.zeros(B, H, L, 1, dtype=torch.bool)
+    hit[1, :, 2] = True
+    torch.testing.assert_close(output, clean.masked_fill(hit, math.nan), equal_nan=True)
+    output.masked_fill(hit, 0).sum().backward()
+    assert all(x.grad.isfinite().all() for x in tensors)
+
+
+def test_a_dead_query_stays_at_zero_whatever_it_holds(compute):
+    query, key, value = draw_qkv(B)
+    query[0, :, 2] = math.nan
+    output = compute(query, key, value, DEAD)
+    assert not output[0, :, 2].any()
+    assert output.isfinite().all()
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_weights_do_not_care_for_a_bad_value(bad):
+    query, key, value = draw_qkv(B)
+    value[:, :, 0] = bad
+    output, weights = functional.attend(query, key, value, masks.causal(), need_weights=True)
+    assert_close(weights, attention_weights(query, key, masks.causal()))
+    assert output.isnan().all()
+
+
 def test_a_bad_number_in_a_plain_matrix_stays_hidden(compute):
     query, key, value = draw(L, D_K), draw(S, D_K), draw(S, D_V)
     clean = compute(query, key, value, masks.causal())
@@ -386,18 +426,19 @@ def test_large_finite_numbers_are_not_taken_for_infinite(compute):
     assert not compute(query, key, value, masks.padding([7, 3])).isnan().any()
 
 
-@pytest.mark.parametrize("name", ["padding", "pairs of each example", "causal"])
+@pytest.mark.parametrize("name", ["padding", "pairs of each example", "causal", "documents"])
 def test_a_hidden_bad_number_changes_nothing_in_a_compiled_graph(compute, name):
     torch.compiler.reset()
+    shows_last = name in ("causal", "documents")  # to the last query
     mask = HIDING[name]
-    query, key, value = draw_qkv(B, lengths=(S, S) if name == "causal" else (L, S))
+    query, key, value = draw_qkv(B, lengths=(S, S) if shows_last else (L, S))
     clean = compute(query, key, value, mask)
     compiled = torch.compile(compute, fullgraph=True, backend="eager")
     key[..., -1, 0], value[..., -1, 1] = math.nan, math.inf
     output = compiled(query, key, value, mask)
-    hidden = slice(0, -1) if name == "causal" else slice(None)
+    hidden = slice(0, -1) if shows_last else slice(None)
     assert_close(output[..., hidden, :], clean[..., hidden, :])
-    assert output[..., -1, :].isnan().all() == (name == "causal")
+    assert output[..., -1, :].isnan().all() == shows_last
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -421,6 +462,12 @@ def test_half_precision_is_at_least_as_accurate_as_torch(compute, dtype, spread,
     assert ours.dtype == dtype
     assert (ours - exact).abs().mean() <= (theirs - exact).abs().mean() * 1.001
     assert (ours - exact).abs().max() <= (theirs - exact).abs().max()
+
+
+def test_where_kernels_refuse_a_wider_bias_it_is_rounded():
+    query, bias = meta(B, H, L, D_K, dtype=torch.bfloat16), meta(L, S)
+    assert fused._attn_mask(query, S, None, bias).dtype == torch.bfloat16
+    assert fused._attn_mask(torch.zeros(1, 1, L, D_K).bfloat16(), S, None, torch.zeros(L, S)).dtype == torch.float32
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -523,6 +570,16 @@ def test_a_square_causal_mask_is_never_made_dense(monkeypatch):
     query, key, value = draw_qkv(B, lengths=(L, L))
     bottom_right = torch.ones(L, L, dtype=torch.bool).tril()
     assert_close(attention(query, key, value, masks.causal()), loops(query, key, value, bottom_right))
+    value[..., -1, :] = math.nan
+    assert attention(query, key, value, masks.causal())[..., :-1, :].isfinite().all()
+
+
+def test_a_single_query_needs_no_causal_mask(monkeypatch):
+    """When decoding, the last token sees all."""
+    monkeypatch.setattr(masks.Causal, "_dense", None)
+    query, key, value = draw_qkv(B, lengths=(1, S))
+    for compute in PATHS.values():
+        assert_close(compute(query, key, value, masks.causal()), attention(query, key, value))
 
 
 def test_finite_inputs_are_not_copied(monkeypatch):
@@ -544,6 +601,17 @@ def test_compiles_to_one_graph(compute, name):
     query, key, value = draw_qkv(B)
     compiled = torch.compile(compute, fullgraph=True, backend="aot_eager")
     assert_close(compiled(query, key, value, MASKS[name]), compute(query, key, value, MASKS[name]))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch's compiler, on import
+def test_compiles_to_machine_code():
+    torch.compiler.reset()
+    query, key, value = draw_qkv(B)
+    value[..., -1, :] = math.nan
+    compiled = torch.compile(attention, fullgraph=True)
+    assert_close(
+        compiled(query, key, value, masks.padding([6, 0])), attention(query, key, value, masks.padding([6, 0]))
+    )
 
 
 def test_a_mask_made_inside_a_compiled_graph(compute):
@@ -628,6 +696,11 @@ ERRORS = [
     ({"dropout_p": -0.1}, ValueError, r"dropout_p: expected .*, got -0.1"),
     ({"dropout_p": math.nan}, ValueError, r"dropout_p: expected .*, got nan"),
     ({"scale": math.nan}, ValueError, "scale: expected a finite number, got nan"),
+    ({"scale": "1"}, TypeError, "scale: expected a number, got str"),
+    ({"dropout_p": "0"}, TypeError, "dropout_p: expected a number, got str"),
+    ({"key": torch.empty(B, H, S, D_K)}, ValueError, "key: expected query's device meta, got cpu"),
+    ({"mask": torch.ones(L, S, dtype=torch.bool)}, ValueError, "mask: .* query's device meta, got one on cpu"),
+    ({"bias": torch.zeros(L, S)}, ValueError, "bias: .* query's device meta, got one on cpu"),
     ({"scale": math.inf}, ValueError, "scale: expected a finite number, got inf"),
     ({"mask": meta(L, S)}, TypeError, "mask: expected bool, got torch.float32; to add numbers .*, use bias="),
     (

@@ -200,10 +200,11 @@ def test_the_algebra_of_masks_is_the_algebra_of_their_dense_forms(expression):
 
 
 @given(expressions, st.lists(st.booleans(), min_size=B * H * S, max_size=B * H * S))
-def test_reaches_says_which_queries_may_attend_to_a_marked_key(expression, marked):
+def test_reached_says_which_queries_may_attend_to_a_marked_key(expression, marked):
     marked = torch.tensor(marked).reshape(B, H, S)
     expected = (torch.from_numpy(combined_dense(expression)) & marked[:, :, None]).any(-1, keepdim=True)
-    assert torch.equal(combined(expression).reaches(marked, L).expand(B, H, L, 1), expected)
+    allowed = masks.for_scores(combined(expression), (B, H, L, S), torch.device("cpu"))
+    assert torch.equal(masks.reached(allowed, marked).expand(B, H, L, 1), expected)
 
 
 @given(st.integers(0, 6), st.integers(1, 6), st.data())
@@ -211,6 +212,13 @@ def test_causal_reaches_the_same_without_its_matrix(L, S, data):
     marked = torch.tensor(data.draw(st.lists(st.booleans(), min_size=S, max_size=S)))
     expected = (masks.causal().dense(L, S) & marked).any(-1, keepdim=True)
     assert torch.equal(masks.causal().reaches(marked, L), expected)
+
+
+def test_only_a_mask_that_opens_every_pair_says_so():
+    """A single query sees all keys before it: its causal mask need not be looked at."""
+    assert masks.causal().opens_all(1, 7)
+    assert not masks.causal().opens_all(2, 7)
+    assert not any(mask.opens_all(1, S) for name, mask in EVERY_MASK.items() if name != "causal")
 
 
 @pytest.mark.parametrize("combine", [lambda m: m and m, lambda m: m or m, lambda m: not m])
@@ -232,7 +240,84 @@ def test_a_mask_of_ones_own_needs_only_its_dense_form():
             return (torch.arange(S, device=device) % 2 == 0).expand(L, S)
 
     assert rows(EvenKeys() & masks.causal(), 3, 3) == ["■··", "■··", "■·■"]
-    assert EvenKeys().reaches(torch.tensor([False, True, False]), 2).tolist() == [[False], [False]]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# To the shape of the scores
+
+
+def bools(*shape):
+    return torch.ones(shape, dtype=torch.bool)
+
+
+@pytest.mark.parametrize(
+    ("mask", "scores", "aligned"),
+    [
+        (bools(L, S), (L, S), (L, S)),
+        (bools(L, S), (H, L, S), (1, L, S)),
+        (bools(L, S), (B, H, L, S), (1, 1, L, S)),
+        (bools(B, L, S), (B, H, L, S), (B, 1, L, S)),
+        (bools(H, L, S), (H, L, S), (H, L, S)),
+        (bools(B, 1, L, S), (B, H, L, S), (B, 1, L, S)),
+        (bools(1, H, 1, 1), (B, H, L, S), (1, H, 1, 1)),
+        (bools(11, B, L, S), (11, B, H, L, S), (11, B, 1, L, S)),
+        (bools(11, B, 1, L, S), (11, B, H, L, S), (11, B, 1, L, S)),
+        (masks.causal(), (L, S), (L, S)),
+        (masks.causal(), (11, B, H, L, S), (1, 1, 1, L, S)),
+        (masks.padding([7, 3]), (B, H, L, S), (B, 1, 1, S)),
+        (masks.padding([3]), (L, S), (1, S)),
+        (masks.padding([3]), (H, L, S), (1, 1, S)),
+        (masks.from_tensor(bools(1, L, S)), (H, L, S), (1, L, S)),
+        (masks.from_tensor(bools(1, H, L, S)), (H, L, S), (H, L, S)),
+    ],
+)
+def test_a_mask_takes_the_axes_of_the_scores(mask, scores, aligned):
+    masks.check(mask, scores)
+    assert masks.for_scores(mask, scores, torch.device("cpu")).shape == aligned
+
+
+@pytest.mark.parametrize(
+    ("mask", "scores"),
+    [
+        (bools(B, L, S), (L, S)),
+        (bools(H, L, S), (B, H, L, S)),
+        (bools(B, B, L, S), (B, H, L, S)),
+        (bools(11, 1, 1, S), (B, H, L, S)),
+        (bools(B, H, L, S), (H, L, S)),
+        (bools(B, H, L, S), (11, B, H, L, S)),
+        (masks.padding([7, 3]), (L, S)),
+        (masks.padding([7, 3]), (H, L, S)),
+        (masks.padding([7, 3, 1]), (B, H, L, S)),
+        (masks.padding([7, 3]), (B, 11, H, L, S)),
+        (masks.from_tensor(bools(B, H, L, S)), (B, 1, L, S)),
+    ],
+)
+def test_a_mask_that_does_not_fit_the_scores_is_refused(mask, scores):
+    with pytest.raises(ValueError, match=r"mask: expected shape \(L, S\) = \(5, 7\)") as error:
+        masks.check(mask, scores)
+    assert ("or one that broadcasts to" in str(error.value)) == (len(scores) > 2)
+
+
+@pytest.mark.parametrize(
+    "shape", [(), (S,), (1, S), (L, 1), (B, S), (S, L), (B, 1, S), (B, L, 1), (B, H, 2, S), (1, 1, L, 2)]
+)
+def test_a_tensor_without_whole_queries_and_keys_is_refused(shape):
+    with pytest.raises(ValueError, match=r"mask: expected \(…, L, S\) = \(…, 5, 7\), got") as error:
+        masks.check(bools(*shape), (B, H, L, S))
+    assert ("masks.padding(lengths)" in str(error.value)) == (len(shape) <= 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+def test_a_tensor_that_is_not_bool_is_refused(dtype):
+    with pytest.raises(TypeError, match="mask: expected bool"):
+        masks.check(torch.ones(L, S, dtype=dtype), (B, H, L, S))
+
+
+@pytest.mark.parametrize("allowed", [bools(1, 1, L, S), bools(B, 1, 1, S), bools(1, H, L, 1), ~bools(1, 1, 1, 1)])
+def test_reached_queries_are_those_that_may_attend_to_a_marked_key(allowed):
+    marked = torch.rand(B, H, S) < 0.2
+    expected = (allowed & marked[:, :, None]).any(-1, keepdim=True)
+    assert torch.equal(masks.reached(allowed, marked), expected)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -316,6 +401,37 @@ def test_empty_sizes_are_sizes(sizes):
 def test_a_bare_mask_is_no_mask():
     with pytest.raises(NotImplementedError):
         masks.Mask().dense(L, S)
+
+
+def test_lengths_that_hold_no_numbers_are_believed():
+    assert masks.padding(torch.empty(2, dtype=torch.long, device="meta")).shape(L, S) == (2, 1, 1, S)
+
+
+def test_no_lengths_at_all_are_lengths_of_no_examples():
+    assert masks.padding([]).dense(L, S).shape == (0, 1, 1, S)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "shape"),
+    [
+        (bools(L, S), bools(B, H, L, S), (B, H, L, S)),
+        (bools(B, L, S), bools(1, H, 1, S), (B, H, L, S)),
+        (bools(1, H, L, 1), bools(L, S), (1, H, L, S)),
+    ],
+)
+def test_combined_masks_broadcast(left, right, shape):
+    mask = masks.from_tensor(left) & masks.from_tensor(right)
+    assert mask.shape(L, S) == mask.dense(L, S).shape == shape
+
+
+def test_a_mask_is_made_on_the_default_device():
+    with torch.device("meta"):
+        assert masks.causal().dense(L, S).device.type == "meta"
+
+
+@pytest.mark.parametrize("size", [np.int64(2), torch.tensor(2)])
+def test_a_size_may_be_any_whole_number(size):
+    assert torch.equal(masks.sliding_window(size).dense(3, 3), masks.sliding_window(2).dense(3, 3))
 
 
 def test_no_examples_are_no_error():

@@ -409,7 +409,7 @@ def test_compiles_to_one_graph(need_weights, mask):
 def test_compiles_with_rotary_to_one_graph():
     torch.compiler.reset()
     layer, x = MultiHeadAttention(2, 24, rotary=Rotary(12)).double().eval(), draw(B, L, 24)
-    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager", dynamic=True)
+    compiled = torch.compile(layer, fullgraph=True, backend="eager", dynamic=True)
     assert_close(compiled(x, mask=masks.causal()), layer(x, mask=masks.causal()))
 
 
@@ -497,6 +497,9 @@ def test_an_empty_remembered_sequence_gives_zeros():
         ({"d_model": 25, "d_v": 2}, ValueError, "d_model: expected a multiple of num_heads=3"),
         ({"dropout": 1.0}, ValueError, r"dropout: expected a probability in \[0, 1\), got 1.0"),
         ({"dropout": -0.1}, ValueError, r"dropout: expected .*, got -0.1"),
+        ({"dropout": "0"}, TypeError, "dropout: expected a number, got str"),
+        ({"rotary": 10_000}, TypeError, "rotary: expected a Rotary, got int"),
+        ({"rotary": Rotary(4)}, ValueError, "rotary: expected one of d_k = 8, got 4"),
     ],
 )
 def test_sizes_that_cannot_be_are_refused(arguments, error, message):
@@ -521,7 +524,12 @@ GOOD = {"query": meta(B, L, D_MODEL), "key": meta(B, S, D_MODEL)}
     [
         ({"query": np.zeros((B, L, D_MODEL))}, TypeError, "query: expected a tensor, got ndarray"),
         ({"key": 3}, TypeError, "key: expected a tensor, got int"),
-        ({"query": meta(B, L, D_MODEL, dtype=torch.long)}, TypeError, "query: expected a floating-point .*torch.int64"),
+        (
+            {"query": meta(B, L, D_MODEL, dtype=torch.long)},
+            TypeError,
+            "query: expected the layer's dtype .*torch.int64",
+        ),
+        ({"key": meta(B, S, D_MODEL).double()}, TypeError, "key: expected the layer's dtype torch.float32, got .*64"),
         ({"query": meta(B, L, 5)}, ValueError, r"query: expected \(B, L, d_model = 17\).*, got \(2, 5, 5\)"),
         ({"query": meta(D_MODEL)}, ValueError, r"query: expected .*, got \(17,\)"),
         ({"query": meta(1, B, L, D_MODEL)}, ValueError, r"query: expected .*, got \(1, 2, 5, 17\)"),
@@ -549,6 +557,20 @@ def test_errors_name_the_argument_before_any_arithmetic(wrong, error, message, n
         layer(**{**GOOD, **wrong}, need_weights=need_weights)
 
 
+def test_rotary_positions_are_for_self_attention():
+    layer = MultiHeadAttention(2, 24, rotary=Rotary(12))
+    query, key = torch.randn(B, L, 24), torch.randn(B, S, 24)
+    with NoArithmetic(), pytest.raises(ValueError, match=r"key: rotary positions are for self-attention; .*= 5, got 7"):
+        layer(query, key)
+
+
+def test_a_dropout_that_was_changed_is_checked_again():
+    layer = make()
+    layer.dropout = 1.5
+    with pytest.raises(ValueError, match=r"dropout: expected a probability in \[0, 1\), got 1.5"):
+        layer(tokens())
+
+
 def test_a_cache_of_another_batch_is_refused():
     layer, cache = make(), KVCache()
     layer(tokens(), cache=cache)
@@ -556,6 +578,15 @@ def test_a_cache_of_another_batch_is_refused():
         layer(draw(3, 1, D_MODEL), cache=cache)
     with pytest.raises(ValueError, match=r"cache: expected the batch \(3,\) of query, got \(2,\)"):
         layer(draw(3, 1, D_MODEL), cache=layer.remember(tokens(S)))
+
+
+def test_a_growing_cache_is_for_self_attention():
+    """The keys beside it are those of the new tokens; an encoder's are remembered instead."""
+    layer, cache = make(), KVCache()
+    query, key = tokens(L), tokens(S)
+    with NoArithmetic(), pytest.raises(ValueError, match=r"key: expected the 5 tokens .*got 7; .*remember\(\)"):
+        layer(query, key, cache=cache)
+    assert len(cache) == 0
 
 
 @pytest.mark.parametrize("given_keys", [{"key": tokens(S)}, {"value": tokens(S)}])

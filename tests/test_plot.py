@@ -42,7 +42,26 @@ def names(labels):
 
 def hatched(ax):
     """Return the (row, column) of every hatched cell."""
-    return {(round(p.get_y() + 0.5), round(p.get_x() + 0.5)) for p in ax.patches if p.get_hatch()}
+    return {
+        (round(patch.get_y() + 0.5), round(patch.get_x() + 0.5) + right)
+        for patch in ax.patches
+        if patch.get_hatch()
+        for right in range(round(patch.get_width()))
+    }
+
+
+def lines_by_head(ax):
+    """Return for each head its colour and its lines, {(query's height, key's height): width}."""
+    return [
+        (
+            tuple(collection.get_colors()[0]),
+            {
+                tuple(path.vertices[:, 1]): width
+                for path, width in zip(collection.get_paths(), collection.get_linewidths(), strict=True)
+            },
+        )
+        for collection in ax.collections
+    ]
 
 
 DRAWERS = {
@@ -213,12 +232,12 @@ def test_a_matrix_is_one_head(ax):
 def test_lines_go_from_queries_to_keys_and_are_as_thick_as_their_weights(ax):
     drawn = torch.tensor([[0.25, 0.75, 0.0], [0.0, 0.0, 1.0]])
     plot.attention_lines(drawn, ax=ax)
-    lines = {tuple(line.get_ydata()): line.get_linewidth() for line in ax.lines}
+    ((_, lines),) = lines_by_head(ax)
     assert set(lines) == {(0, 0), (0, 1), (1, 2)}
     thickest = lines[1, 2]
     assert lines[0, 0] == pytest.approx(thickest / 4)
     assert lines[0, 1] == pytest.approx(thickest * 3 / 4)
-    assert all(list(line.get_xdata()) == [0, 1] for line in ax.lines)
+    assert all(path.vertices[:, 0].tolist() == [0, 1] for path in ax.collections[0].get_paths())
 
 
 def test_lines_name_the_tokens_on_both_sides(ax):
@@ -236,10 +255,30 @@ def test_each_head_has_a_colour_and_a_name_of_its_own(ax):
     drawn[1, 0] = 0
     drawn[1, 0, 4] = 1
     plot.attention_lines(drawn, ax=ax)
-    assert len({line.get_color() for line in ax.lines}) == 3
+    heads = lines_by_head(ax)
+    assert len({colour for colour, _ in heads}) == 3
     assert names(ax.get_legend().get_texts()) == ["head 0", "head 1", "head 2"]
-    starts = {line.get_color(): line.get_ydata()[0] for line in reversed(ax.lines)}
-    assert len(set(starts.values())) == 3
+    starts = {min(start for start, _ in lines) for _, lines in heads}
+    assert len(starts) == 3
+    assert max(starts) - min(starts) < 0.5
+
+
+def test_more_heads_than_colours_are_refused(ax):
+    with pytest.raises(ValueError, match=r"weights: expected at most 7 heads, got 8; head_grid draws more"):
+        plot.attention_lines(weights(8, L, S), ax=ax)
+
+
+def test_names_too_long_for_their_cells_stand_upright(ax):
+    plot.attention_heatmap(weights(), keys=["a very long name"] * S, ax=ax)
+    assert {label.get_rotation() for label in ax.get_xticklabels()} == {90}
+
+
+def test_indices_too_many_for_their_cells_are_thinned_out(ax):
+    plot.attention_heatmap(np.full((64, 64), 1 / 64), ax=ax)
+    shown = [int(name) for name in names(ax.get_xticklabels())]
+    assert 5 < len(shown) < 32
+    assert shown == list(range(0, 64, shown[1]))
+    assert not ax.xaxis.get_minorticklocs().size  # grid lines would hide the cells
 
 
 def test_one_heads_lines_need_no_legend(ax):
@@ -303,14 +342,16 @@ def test_a_masked_score_has_no_bar(ax):
         (lambda: plot.attention_lines(weights(), QUERIES, QUERIES), "keys: expected 5 names, got 3"),
         (lambda: plot.head_grid(weights(), KEYS), "queries: expected 3 names, got 5"),
         (
-            lambda: plot.attention_heatmap(weights(), mask=torch.ones(2, 2)),
+            lambda: plot.attention_heatmap(weights(), mask=torch.ones(2, 2).bool()),
             r"mask: .* = \(3, 5\), got \(2, 2\)",
         ),
         (lambda: plot.plot_mask(masks.padding([5, 3]), L, S), r"mask: expected one mask .*, got \(2, 1, 1, 5\)"),
-        (lambda: plot.plot_mask(torch.ones(S), L, S), r"mask: expected one mask .*, got \(5,\)"),
+        (lambda: plot.plot_mask(torch.ones(S).bool(), L, S), r"mask: expected one mask .*, got \(5,\)"),
         (lambda: plot.plot_mask(masks.padding([9]), L, S), "lengths: expected at most S=5"),
         (lambda: plot.plot_softmax(torch.ones(2, 3)), r"scores: expected one row \(S,\) .*, got shape \(2, 3\)"),
-        (lambda: plot.plot_softmax([-np.inf, -np.inf]), r"scores: expected one row \(S,\) with a finite number"),
+        (lambda: plot.plot_softmax([-np.inf, -np.inf]), r"scores: expected one row \(S,\) .* finite"),
+        (lambda: plot.plot_softmax([1.0, np.nan]), r"scores: expected one row .* finite"),
+        (lambda: plot.plot_softmax([1.0, np.inf]), r"scores: expected one row .* finite"),
         (lambda: plot.plot_softmax([1.0, 2.0], ["a"]), "keys: expected 2 names, got 1"),
     ],
 )
@@ -321,3 +362,14 @@ def test_what_cannot_be_drawn_is_refused(draw, message):
 
 def test_weights_of_half_precision_may_exceed_1_by_a_rounding(ax):
     plot.attention_heatmap([[1.004, 0.0]], ax=ax)
+
+
+def test_a_mask_of_numbers_is_refused():
+    """0 and −∞ are both "not 0"; nothing is guessed."""
+    with pytest.raises(TypeError, match=r"mask: expected bool \(True means may attend\), got float32"):
+        plot.plot_mask(torch.zeros(3, 3), 3, 3)
+
+
+def test_a_mask_without_cells_is_refused():
+    with pytest.raises(ValueError, match="L: expected at least 1, got 0"):
+        plot.plot_mask(masks.causal(), 0, 3)

@@ -145,7 +145,7 @@ def test_angles_are_made_where_they_are_used_unless_float64_is_missing_there():
         (lambda: sinusoidal(3, 4, base=0), "base: expected a number above 0, got 0"),
         (lambda: sinusoidal(3, 4, base=math.nan), "base: expected a number above 0, got nan"),
         (lambda: Rotary(7), "d_k: expected an even number of at least 2, got 7"),
-        (lambda: Rotary(0), "d_k: expected an even number of at least 2, got 0"),
+        (lambda: Rotary(0), "d_k: expected at least 1, got 0"),
         (lambda: Rotary(4, base=-1), "base: expected a number above 0, got -1"),
         (lambda: Rotary(4)(torch.ones(3, 6)), r"x: expected \(…, L, d_k = 4\), got \(3, 6\)"),
     ],
@@ -163,6 +163,11 @@ def test_a_wrong_width_is_refused_before_any_arithmetic():
 
 def test_the_narrowest_rotary_turns_one_pair():
     assert_close(Rotary(2)(torch.tensor([[1.0, 0.0]]), 1), torch.tensor([[math.cos(1), math.sin(1)]]))
+
+
+def test_a_base_below_one_is_a_base():
+    x = draw(L, WIDTH)
+    assert_close(Rotary(WIDTH, base=0.5)(x), complex_rotation(x, 0, 0.5, interleaved=False))
 
 
 def test_a_sequence_and_a_width_of_one_are_enough():

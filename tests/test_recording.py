@@ -151,6 +151,34 @@ def test_an_unknown_name_is_told_the_known_ones(model):
     assert NAMES[0] in record
 
 
+def test_what_is_no_model_is_refused():
+    with pytest.raises(TypeError, match=r"model: expected a torch.nn.Module, got function"), record_attention(print_):
+        pass
+
+
+def print_():
+    """Stand in for a function that someone takes for a model."""
+
+
+def test_a_shared_layer_is_recorded_under_each_of_its_names():
+    layer = MultiHeadAttention(H, D_MODEL, D_K, D_V)
+    shared = nn.Sequential(layer, layer)
+    with record_attention(shared) as record:
+        shared(torch.randn(B, L, D_MODEL))
+    assert set(record) == {"0", "1"}
+    assert len(record.calls("0")) == 2
+
+
+def test_a_compiled_model_is_recorded_under_its_own_names(model):
+    torch.compiler.reset()
+    compiled = torch.compile(model, backend="eager")
+    x, memory = inputs()
+    expected = compiled(x, memory)
+    with record_attention(compiled) as record:
+        torch.testing.assert_close(compiled(x, memory), expected)
+    assert sorted(record) == sorted(NAMES)
+
+
 def test_a_model_without_attention_is_refused():
     with (
         pytest.raises(ValueError, match="model: expected a model with a MultiHeadAttention, got Linear without one"),

@@ -124,6 +124,12 @@ def test_attention_equals_torch(scale, masked, biased):
     np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("mask", [[[True] * S] * (L - 1), [[True] * (S - 1)] * L])
+def test_a_mask_of_other_sizes_is_refused(mask):
+    with pytest.raises(ValueError, match="zip"):
+        reference.attention(draw(L, D_K), draw(S, D_K), draw(S, D_V), mask)
+
+
 @pytest.mark.parametrize("num_kv_heads", [None, 6, 3, 1])
 def test_multi_head_attention_equals_the_einsum(num_kv_heads):
     heads, kv = 6, num_kv_heads or 6

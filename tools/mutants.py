@@ -28,8 +28,7 @@ SWAPS = {
 def mutations(node):
     """Yield changes of one node: (what changes, a function that returns the node to put in its place)."""
     if isinstance(node, ast.Assign | ast.AugAssign | ast.Raise | ast.Expr):
-        docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        if not docstring:
+        if not isinstance(node.value if isinstance(node, ast.Expr) else node, ast.Constant):  # no docstring
             yield "deleted", lambda n: ast.Pass()
     elif isinstance(node, ast.If | ast.IfExp | ast.While):
         for outcome in (True, False):
@@ -37,7 +36,7 @@ def mutations(node):
     elif isinstance(node, ast.Compare):
         for place, operator in enumerate(node.ops):
             yield from swap(operator, lambda n, new, i=place: changed(n, ops=[*n.ops[:i], new, *n.ops[i + 1 :]]))
-    elif isinstance(node, ast.BinOp | ast.BoolOp | ast.AugAssign):
+    if isinstance(node, ast.BinOp | ast.BoolOp | ast.AugAssign):
         yield from swap(node.op, lambda n, new: changed(n, op=new))
     elif isinstance(node, ast.UnaryOp):
         yield "sign dropped", lambda n: n.operand
@@ -49,7 +48,7 @@ def mutations(node):
 
 def swap(operator, rebuild):
     new = SWAPS.get(type(operator))
-    if new is not None:
+    if new:
         yield f"{type(operator).__name__} → {new.__name__}", lambda n: rebuild(n, new())
 
 
@@ -68,11 +67,9 @@ def skipped(tree):
 
 def mutants(source):
     """Yield (line, what changes, the changed source)."""
-    places = [(node, change) for node in ast.walk(ast.parse(source)) for change in mutations(node)]
-    for index, (original, _) in enumerate(places):
+    for index in range(sum(1 for node in ast.walk(ast.parse(source)) for _ in mutations(node))):
         tree = ast.parse(source)  # a fresh tree for each change
-        nodes = [(node, change) for node in ast.walk(tree) for change in mutations(node)]
-        target, (what, change) = nodes[index]
+        target, (what, change) = [(node, one) for node in ast.walk(tree) for one in mutations(node)][index]
         if id(target) in skipped(tree):
             continue
         for parent in ast.walk(tree):
@@ -81,7 +78,7 @@ def mutants(source):
                     setattr(parent, name, change(target))
                 elif isinstance(field, list) and any(item is target for item in field):
                     setattr(parent, name, [change(target) if item is target else item for item in field])
-        yield original.lineno, what, ast.unparse(ast.fix_missing_locations(tree))
+        yield target.lineno, what, ast.unparse(ast.fix_missing_locations(tree))
 
 
 def passes(folder, tests):
@@ -110,10 +107,7 @@ def survives(folder, tests):
     return os.waitpid(child, 0)[1] == 0
 
 
-def main():
-    if len(sys.argv) < 2:
-        sys.exit(__doc__)
-    module, *names = sys.argv[1:]
+def main(module, *names):
     tests = [f"tests/test_{name}.py" for name in names or [Path(module).name]]
     with tempfile.TemporaryDirectory() as folder:
         for name in [*COPIED, "conftest.py", "pyproject.toml"]:
@@ -123,15 +117,15 @@ def main():
         source = path.read_text("utf-8")
         if not passes(Path(folder), tests):
             sys.exit(f"{' '.join(tests)}: fails before any change")
-        count, lived = 0, []
+        count = lived = 0
         for line, what, text in mutants(source):
             path.write_text(text, "utf-8")
             count += 1
             if survives(Path(folder), tests):
-                lived.append(line)
+                lived += 1
                 print(f"attnlib/{module}.py:{line}: {what}: {source.splitlines()[line - 1].strip()}", flush=True)
-        print(f"{module}: {count - len(lived)} of {count} mutants noticed")
+        print(f"{module}: {count - lived} of {count} mutants noticed")
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:]) if sys.argv[1:] else sys.exit(__doc__)

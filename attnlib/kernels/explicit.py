@@ -1,23 +1,27 @@
 """Scores, softmax, weighted sum, one after the other: where the weights are wanted, or a second derivative."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from attnlib import masks
+from attnlib.checks import autocast_is_on
 
 
 def attend(query, key, value, mask, bias, scale, dropout_p) -> tuple[Tensor, Tensor]:
     """Return the output (…, H, L, d_v) and the weights (…, H, L, S), these before dropout."""
-    with torch.autocast(query.device.type, enabled=False):
+    with _no_autocast(query.device.type):
         exact = _weights(query, key, mask, bias, scale)
-        output = F.dropout(exact, dropout_p) @ _for_each_head(value, query).to(exact.dtype)
+        kept = F.dropout(exact, dropout_p) if dropout_p else exact
+        output = kept @ _for_each_head(value, query).to(exact.dtype)
     return output.to(query.dtype), exact.to(query.dtype)
 
 
 def weights(query, key, mask, bias, scale) -> Tensor:
     """Return softmax(Q·Kᵀ·scale + bias) over the allowed keys (…, H, L, S)."""
-    with torch.autocast(query.device.type, enabled=False):
+    with _no_autocast(query.device.type):
         return _weights(query, key, mask, bias, scale).to(query.dtype)
 
 
@@ -41,3 +45,8 @@ def _for_each_head(keys: Tensor, query: Tensor) -> Tensor:
     if query.dim() == 2 or query.shape[-3] == keys.shape[-3]:
         return keys
     return keys.repeat_interleave(query.shape[-3] // keys.shape[-3], dim=-3)
+
+
+def _no_autocast(device_type: str) -> AbstractContextManager:
+    """Keep autocast from narrowing what is widened here; entered only where there is one, because it takes time."""
+    return torch.autocast(device_type, enabled=False) if autocast_is_on(device_type) else nullcontext()

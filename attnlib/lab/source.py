@@ -4,7 +4,10 @@ import ast
 import inspect
 import textwrap
 
-from IPython.display import Markdown
+try:
+    from IPython.display import Markdown
+except ModuleNotFoundError as missing:
+    raise ImportError("attnlib.lab.source needs IPython: pip install 'attnlib[lab]'") from missing
 
 
 def show_source(thing, *, docstring: bool = False) -> Markdown:

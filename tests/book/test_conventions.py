@@ -1,6 +1,6 @@
-"""The table "Converting masks" of chapter 2.3, run as it is printed against the libraries that it speaks of.
+"""The conversions of "Converting masks" in chapter 2.3, run as they are printed against the libraries that they name.
 
-The conversions are not repeated here: they are read out of the chapter, so that the table and this test cannot drift.
+They are not repeated here: they are read out of the chapter, so that its list and this test cannot drift.
 """
 
 import re
@@ -16,9 +16,13 @@ from attnlib import attention, masks
 from tests.book.prose import ROOT
 
 CHAPTER = ROOT / "text" / "2_algorithm" / "masks.md"
-ROW = re.compile(
-    r"^\| (?P<library>[^|`]+) `(?P<argument>\w+)` \| `(?P<out>[^`]+)` \| `(?P<back>[^`]+)` \|$", re.MULTILINE
+ITEM = re.compile(
+    r"^- (?P<library>[^`\n]+) `(?P<argument>\w+)`, .+\n"
+    r"  - from a mask: `(?P<out>[^`]+)`\n"
+    r"  - to a mask: `(?P<back>[^`]+)`$",
+    re.MULTILINE,
 )
+MEANING = re.compile(r"^\| ([^|`]+ `\w+`) \| (.+) \|$", re.MULTILINE)
 
 # Sizes that are all different, so that no swapped axis hides.
 B, H, L, S, D_K, D_V, D_MODEL = 2, 3, 5, 7, 11, 13, 17
@@ -29,7 +33,7 @@ SQUARE = (S, S)
 
 @dataclass
 class Conversion:
-    """One row of the table."""
+    """One item of the list."""
 
     argument: str
     out: str
@@ -44,12 +48,14 @@ class Conversion:
 
 
 def conversions() -> dict[str, Conversion]:
-    """Every row of the table, by what its first cell says."""
-    rows = ROW.finditer(CHAPTER.read_text("utf-8"))
-    return {f"{row['library']} {row['argument']}": Conversion(row["argument"], row["out"], row["back"]) for row in rows}
+    """Every item of the list, by what its first line names."""
+    items = ITEM.finditer(CHAPTER.read_text("utf-8"))
+    return {
+        f"{item['library']} {item['argument']}": Conversion(*item.group("argument", "out", "back")) for item in items
+    }
 
 
-TABLE = conversions()
+LISTED = conversions()
 
 # Each leaves every query something to see: what a query does that sees nothing differs, and the chapter says so.
 PAIRS = {
@@ -59,7 +65,7 @@ PAIRS = {
     "packed": masks.documents([[0, 0, 1, 1, 1, 1, 1], [0, 0, 0, 0, 1, 1, 1]]),
 }
 TOKENS = {"padded": masks.padding(LENGTHS)}
-OF_TOKENS = {"torch module key_padding_mask", "Hugging Face tokens attention_mask"}
+OF_TOKENS = {"module key_padding_mask", "Hugging Face tokens attention_mask"}
 
 
 def _numbers(*shape: int) -> Tensor:
@@ -145,18 +151,18 @@ def keras_layer(keras, fused: bool):
 
 
 LIBRARIES = {
-    "torch SDPA attn_mask": [torch_sdpa],
-    "torch module attn_mask": [lambda: torch_module("attn_mask")],
-    "torch module key_padding_mask": [lambda: torch_module("key_padding_mask")],
+    "SDPA attn_mask": [torch_sdpa],
+    "module attn_mask": [lambda: torch_module("attn_mask")],
+    "module key_padding_mask": [lambda: torch_module("key_padding_mask")],
     "Hugging Face tokens attention_mask": [lambda: hugging_face("eager"), lambda: hugging_face("sdpa")],
     "Hugging Face pairs attention_mask": [lambda: hugging_face("eager"), lambda: hugging_face("sdpa")],
 }
 
 
-def _agrees(row: str, library) -> None:
+def _agrees(item: str, library) -> None:
     with_library, with_attnlib, sizes = library
-    conversion = TABLE[row]
-    for name, mask in (TOKENS if row in OF_TOKENS else PAIRS).items():
+    conversion = LISTED[item]
+    for name, mask in (TOKENS if item in OF_TOKENS else PAIRS).items():
         given = conversion.from_mask(mask, *sizes)
         by_library = with_library(given)
         torch.testing.assert_close(by_library, with_attnlib(mask), msg=lambda m, n=name: f"{n}, from a mask: {m}")
@@ -169,11 +175,11 @@ def _each_pair(mask: masks.Mask, L: int, S: int) -> Tensor:
     return mask.dense(L, S).expand(B, H, L, S)
 
 
-def _wrong_polarity_differs(row: str, library) -> None:
+def _wrong_polarity_differs(item: str, library) -> None:
     """The comparison can fail: the same mask with True and False exchanged gives another output."""
     with_library, with_attnlib, sizes = library
-    conversion = TABLE[row]
-    mask = TOKENS["padded"] if row in OF_TOKENS else PAIRS["window"]
+    conversion = LISTED[item]
+    mask = TOKENS["padded"] if item in OF_TOKENS else PAIRS["window"]
     right = conversion.from_mask(mask, *sizes)
     if right.dtype == torch.bool:
         wrong = ~right
@@ -185,24 +191,32 @@ def _wrong_polarity_differs(row: str, library) -> None:
     assert not torch.allclose(by_library, with_attnlib(mask), rtol=1e-3, atol=1e-3, equal_nan=False)
 
 
-def test_the_table_has_the_rows_that_are_tested():
-    assert set(TABLE) == {*LIBRARIES, "Keras attention_mask"}
+def test_the_list_has_the_items_that_are_tested():
+    assert set(LISTED) == {*LIBRARIES, "Keras attention_mask"}
 
 
-@pytest.mark.parametrize("row", LIBRARIES)
-def test_a_row_of_the_table_holds(row):
-    for library in LIBRARIES[row]:
-        _agrees(row, library())
+def test_the_table_says_hidden_where_the_code_inverts():
+    rows = dict(MEANING.findall(CHAPTER.read_text("utf-8")))
+    meanings = {first.replace("`", ""): meaning for first, meaning in rows.items()}
+    assert set(meanings) == set(LISTED)
+    for item, conversion in LISTED.items():
+        assert (meanings[item] == "**hidden**") == conversion.out.startswith("~"), item
 
 
-@pytest.mark.parametrize("row", LIBRARIES)
-def test_the_wrong_polarity_is_seen(row):
-    for library in LIBRARIES[row]:
-        _wrong_polarity_differs(row, library())
+@pytest.mark.parametrize("item", LIBRARIES)
+def test_an_item_of_the_list_holds(item):
+    for library in LIBRARIES[item]:
+        _agrees(item, library())
+
+
+@pytest.mark.parametrize("item", LIBRARIES)
+def test_the_wrong_polarity_is_seen(item):
+    for library in LIBRARIES[item]:
+        _wrong_polarity_differs(item, library())
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_the_row_of_keras_holds(keras, fused):
+def test_the_item_of_keras_holds(keras, fused):
     _agrees("Keras attention_mask", keras_layer(keras, fused))
     _wrong_polarity_differs("Keras attention_mask", keras_layer(keras, fused))
 
@@ -217,7 +231,7 @@ def test_keras_puts_the_first_query_at_the_first_key(keras, fused):
 
 
 def test_zeros_on_the_left_survive_the_conversion_to_a_mask():
-    row = "Hugging Face tokens attention_mask"
+    item = "Hugging Face tokens attention_mask"
     with_library, with_attnlib, _ = hugging_face("eager")
     on_the_left = torch.tensor([[1] * 7, [0] * 3 + [1] * 4])
-    torch.testing.assert_close(with_library(on_the_left), with_attnlib(TABLE[row].to_mask(on_the_left)))
+    torch.testing.assert_close(with_library(on_the_left), with_attnlib(LISTED[item].to_mask(on_the_left)))
