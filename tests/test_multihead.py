@@ -156,6 +156,15 @@ def test_what_is_left_out_is_filled_in():
     assert not torch.allclose(layer(x, memory), layer(x, memory, tokens(S)))
 
 
+def test_rotary_turns_queries_and_keys_and_not_values():
+    rotary = Rotary(12, interleaved=True)
+    layer, x = MultiHeadAttention(2, 24, rotary=rotary).double().eval(), draw(B, L, 24)
+    queries, keys, values = (p(x).unflatten(-1, (2, 12)).transpose(1, 2) for p in (layer.wq, layer.wk, layer.wv))
+    weights = attention_weights(rotary(queries), rotary(keys), masks.causal())
+    expected = layer.fc((weights @ values).transpose(1, 2).flatten(2))
+    assert_close(layer(x, mask=masks.causal()), expected)
+
+
 def test_masking_nothing_changes_nothing():
     layer, x = make(), tokens()
     assert_close(layer(x, mask=masks.padding([L, L])), layer(x))
