@@ -32,8 +32,9 @@ class Record(Mapping):
         return len(self._calls)
 
     def calls(self, name: str) -> tuple[Tensor, ...]:
-        """Return the weights of every call of the layer, first to last."""
-        return tuple(self._calls.get(name, ()))
+        """Return the weights of every call of the layer, first to last; KeyError if there was none."""
+        self[name]
+        return tuple(self._calls[name])
 
 
 @contextmanager

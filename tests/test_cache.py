@@ -106,10 +106,12 @@ def test_what_was_returned_keeps_its_gradient_when_constants_follow():
     assert torch.equal(past[1].grad, 2 * past[1])
 
 
-def test_a_sequence_without_a_batch_is_cached_too():
-    layer = MultiHeadAttention(H, D_MODEL, D_K, D_V).double().eval()
+@pytest.mark.parametrize("grad", [False, True])
+def test_a_sequence_without_a_batch_is_cached_too(grad):
+    layer = MultiHeadAttention(H, D_MODEL, 12, D_V, rotary=Rotary(12)).double().eval()
     x, cache = draw(5, D_MODEL), KVCache()
-    steps = [layer(x[i : i + 1], mask=masks.causal(), cache=cache) for i in range(5)]
+    with torch.set_grad_enabled(grad):
+        steps = [layer(chunk, mask=masks.causal(), cache=cache) for chunk in x.split([1, 2, 2])]
     assert len(cache) == 5
     assert_close(torch.cat(steps), layer(x, mask=masks.causal()))
 

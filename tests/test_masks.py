@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._subclasses import FakeTensorMode
 
 from attnlib import masks
 from tests.oracles import NoArithmetic
@@ -436,3 +437,19 @@ def test_a_size_may_be_any_whole_number(size):
 
 def test_no_examples_are_no_error():
     assert masks.padding(torch.zeros(0, dtype=torch.long)).dense(L, S).shape == (0, 1, 1, S)
+
+
+def test_lengths_of_a_trace_are_believed():
+    """A fake tensor has a shape and no numbers."""
+    with FakeTensorMode():
+        assert masks.padding(torch.tensor([3, 9])).shape(L, S) == (2, 1, 1, S)
+
+
+def test_a_size_may_be_left_open_in_an_exported_graph():
+    class Window(torch.nn.Module):
+        def forward(self, x):
+            return masks.sliding_window(x.shape[0] // 2).dense(*x.shape)
+
+    rows = torch.export.Dim("rows", min=4)
+    program = torch.export.export(Window(), (torch.ones(6, 5),), dynamic_shapes=({0: rows},), strict=False)
+    assert torch.equal(program.module()(torch.ones(8, 5)), masks.sliding_window(4).dense(8, 5))

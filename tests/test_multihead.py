@@ -473,6 +473,12 @@ def test_remembered_keys_are_projected_once(kv_heads, monkeypatch):
         assert len(memory) == S
 
 
+def test_a_mask_and_a_bias_fit_the_remembered_keys():
+    layer, key, x = make(), tokens(S), tokens()
+    mask, bias = torch.rand(L, S) < 0.7, draw(L, S)
+    assert_close(layer(x, cache=layer.remember(key), mask=mask, bias=bias), layer(x, key, mask=mask, bias=bias))
+
+
 def test_a_remembered_value_is_the_key_unless_given():
     layer, key, x = make(), tokens(S), tokens()
     assert torch.equal(layer(x, cache=layer.remember(key)), layer(x, key))

@@ -21,6 +21,8 @@ INPUTS = ("_config.yml", "_toc.yml", "requirements.txt", "book", "chapters", "at
 def main() -> int:
     started = time.monotonic()
     BUILD.mkdir(exist_ok=True)
+    for left_behind in BUILD.glob("site-*/"):  # by a build that was killed
+        shutil.rmtree(left_behind, ignore_errors=True)
     fingerprint = fingerprint_of(ROOT)
     stamp = BUILD / "site.sha256"
     if (SITE / "index.html").is_file() and stamp.is_file() and stamp.read_text() == fingerprint:

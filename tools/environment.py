@@ -15,7 +15,7 @@ PYTHON = ENVIRONMENT / "bin" / "python"
 
 
 def main() -> None:
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - this runs on whatever Python the machine has
         found = ".".join(map(str, sys.version_info[:3]))
         sys.exit(f"Python 3.11 or newer is needed; this is {found}. Name another: make PYTHON=python3.12 …")
     os.chdir(ROOT)

@@ -34,7 +34,12 @@ TEXT_FORMAT = "md:myst"
 AT_ONCE = 2
 SECONDS_A_CHAPTER = 60  # what the book promises its readers
 SECONDS_A_CELL = 300
+# A reader's own settings would change what is stored and what is compared.
+_SETTINGS = ROOT / "_build" / "settings"
 KERNEL_ENVIRONMENT = {
+    "IPYTHONDIR": str(_SETTINGS / "ipython"),
+    "MPLCONFIGDIR": str(_SETTINGS / "matplotlib"),
+    "JUPYTER_CONFIG_DIR": str(_SETTINGS / "jupyter"),
     "TQDM_DISABLE": "1",  # readers see progress bars, stored outputs hold none
     "OMP_NUM_THREADS": "1",  # two chapters run at once: more threads than cores wait for each other
 }
@@ -155,16 +160,16 @@ def store(notebook: NotebookNode, path: Path) -> None:
 def stale_notebooks(root: Path = ROOT) -> list[Path]:
     """The notebooks whose text is gone."""
     written = {notebook_of(text, root) for text in texts(root)}
-    notebooks = (path for path in (root / "chapters").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
-    return sorted(set(notebooks) - written)
+    return sorted(set(documents(root / "chapters", "*.ipynb")) - written)
 
 
 def texts(root: Path = ROOT) -> list[Path]:
     """Every chapter that runs code."""
-    return _documents(root / "text", "*.md")
+    return documents(root / "text", "*.md")
 
 
-def _documents(folder: Path, pattern: str) -> list[Path]:
+def documents(folder: Path, pattern: str) -> list[Path]:
+    """The files of a folder that someone wrote, in order; Jupyter's own copies are none."""
     return sorted(path for path in folder.rglob(pattern) if ".ipynb_checkpoints" not in path.parts)
 
 
@@ -188,6 +193,8 @@ def run_chapter(text: Path, root: Path = ROOT) -> Run:
         _execute_and_store(text, notebook_of(text, root))
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         failure = COLOURS.sub("", str(error))
+    except Exception as error:  # a text that cannot be read, say
+        failure = f"{type(error).__name__}: {error}"
     return Run(str(text.relative_to(root / "text")), time.perf_counter() - began, failure)
 
 

@@ -8,7 +8,7 @@ from nbformat import NotebookNode
 
 from tests.book.images import images
 from tests.book.prose import Bound, Paragraph, read
-from tests.book.stored import code_cells, readable
+from tests.book.stored import UNCHECKED, code_cells, readable, tags
 from tests.book.unbound import NUMBER, unbound_in
 
 WIDEST = 1000  # pixels: 5 inches at 160 dots an inch, with room for labels
@@ -87,8 +87,9 @@ def _untrue_numbers(cell: NotebookNode, printed: set[str]) -> list[str]:
 
 
 def numbers_printed(notebook: NotebookNode) -> set[str]:
-    """Every number in the text outputs of a notebook."""
-    outputs = (output for cell in code_cells(notebook) for output in cell.outputs)
+    """Every number in the text outputs of a notebook that the tests compare."""
+    compared = (cell for cell in code_cells(notebook) if not tags(cell) & UNCHECKED)
+    outputs = (output for cell in compared for output in cell.outputs if not images([output]))
     return {normal(number) for output in outputs for number in NUMBER.findall(readable(output))}
 
 

@@ -121,11 +121,11 @@ def names_code(expression: str) -> bool:
 # In the kernel
 
 
-def encode(value: object) -> str:
+def encode_for_the_tests(value: object) -> str:
     """Turn a value into exact text that survives the way from the kernel to the tests; this source runs there.
 
-    >>> encode(3), encode(0.1), encode(Fraction(1, 2)), encode(True), encode("3")
-    ('3/1', '0x1.999999999999ap-4', '1/2', 'bool: True', "str: '3'")
+    >>> [encode_for_the_tests(value) for value in (3, 0.1, Fraction(1, 2), True, "3")]
+    ['3/1', '0x1.999999999999ap-4', '1/2', 'bool: True', "str: '3'"]
     """
     import numbers
 
@@ -139,7 +139,7 @@ def encode(value: object) -> str:
 
 
 def decode(text: str) -> Fraction | float:
-    """The value that ``encode`` wrote.
+    """The value that ``encode_for_the_tests`` wrote.
 
     >>> decode("3/1"), decode("0x1.999999999999ap-4")
     (Fraction(3, 1), 0.1)
@@ -157,8 +157,8 @@ def decode(text: str) -> Fraction | float:
 def why_wrong(shown_text: str, encoded: str) -> str | None:
     """Why a number in the prose is not what the code gives; None when it is.
 
-    >>> why_wrong("0.67", encode(2 / 3))
-    >>> why_wrong("0.76", encode(2 / 3))
+    >>> why_wrong("0.67", encode_for_the_tests(2 / 3))
+    >>> why_wrong("0.76", encode_for_the_tests(2 / 3))
     'the prose says 0.76, the code gives 0.6666666666666666'
     """
     try:

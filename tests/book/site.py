@@ -229,10 +229,19 @@ def targets(path: Path) -> set[str]:
 
 def _exists(path: Path, target: str) -> bool:
     parts = urlsplit(target)
-    aim = (path.parent / unquote(parts.path)).resolve() if parts.path else path
-    if not aim.is_file():
+    # By the path's text, not resolved: the site may lie behind a link.
+    aim = Path(os.path.normpath(path.parent / unquote(parts.path))) if parts.path else path
+    site = next(parent for parent in path.parents if (parent / "_static").is_dir())
+    if not aim.is_file() or not aim.is_relative_to(site):  # a file beside the site is not published with it
         return False
     return not parts.fragment or aim.suffix != ".html" or unquote(parts.fragment) in anchors(aim)
+
+
+def names_other_hosts(path: Path) -> list[str]:
+    """What a page would load from elsewhere sooner or later: a lazy image is not asked for at once."""
+    loads = parsed(path).select("img, script, iframe, source, video, audio, embed, object, link:not([rel=canonical])")
+    found = (element.get(name, "") for element in loads for name in ("src", "href", "srcset", "data"))
+    return [f"another host: {url}" for url in found if url.startswith(("http:", "https:", "//"))]
 
 
 def leaves_images_unsaid(path: Path) -> list[str]:
@@ -243,4 +252,5 @@ def leaves_images_unsaid(path: Path) -> list[str]:
 
 def _says_something(text: str) -> bool:
     is_file_name = text.lower().endswith((".png", ".svg", ".jpg", ".jpeg", ".gif")) or "/" in text.split(" ")[0]
-    return bool(text.strip()) and not is_file_name
+    is_placeholder = text.strip().lower() in ("todo", "tbd", "placeholder", "image", "figure", "picture", "alt text")
+    return bool(text.strip()) and not is_file_name and not is_placeholder

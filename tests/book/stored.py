@@ -60,7 +60,11 @@ def _problems_of(output: NotebookNode, cell: NotebookNode) -> Iterator[str]:
 def problems_of_tags(notebook: NotebookNode) -> list[str]:
     """Ways to leave a cell unchecked that a chapter may not use."""
     problems = []
-    for cell in code_cells(notebook):
+    cells = code_cells(notebook)
+    for cell, after in zip(cells, [*cells[1:], None], strict=True):
+        asserting = cell.source + (after.source if after else "")
+        if "nbval-ignore-output" in tags(cell) and "assert" not in asserting:
+            problems.append(f"neither this cell nor the next asserts what it prints:\n{_indent(cell.source)}")
         if "nbval-skip" in tags(cell):
             problems.append(f"a cell that is never run:\n{_indent(cell.source)}")
         if COMMENT.search(cell.source):

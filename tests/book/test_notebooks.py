@@ -4,11 +4,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 
 from tests.book.figures import problems_of_figures, repeated_names
 from tests.book.shape import problems_of_shape
 from tests.book.stored import problems_of_counts, problems_of_outputs, problems_of_tags, problems_of_twin
-from tools.execute import ROOT, notebook_of, stale_notebooks, texts
+from tools.execute import ROOT, documents, notebook_of, stale_notebooks, texts
 
 GUARDS = [problems_of_counts, problems_of_outputs, problems_of_tags, problems_of_figures, problems_of_shape]
 
@@ -39,6 +40,14 @@ def test_a_notebook_says_what_its_text_says(text):
 
 def test_every_notebook_has_a_text():
     assert stale_notebooks() == []
+
+
+def test_every_chapter_is_in_the_contents():
+    """A page that the contents leave out would be built by nobody, and missed by no other test."""
+    contents = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
+    listed = {contents["root"], *(chapter["file"] for part in contents["parts"] for chapter in part["chapters"])}
+    written = [path for kind in ("*.ipynb", "*.md") for path in documents(ROOT / "chapters", kind)]
+    assert {str(path.relative_to(ROOT).with_suffix("")) for path in written} == listed
 
 
 def test_no_two_figures_share_a_name():

@@ -35,6 +35,11 @@ def test_images_have_alternative_text(path):
     assert site.leaves_images_unsaid(path) == []
 
 
+@EVERY_PAGE
+def test_pages_name_no_other_host_to_load_from(path):
+    assert site.names_other_hosts(path) == []
+
+
 # In a browser ------------------------------------------------------------------------------------------------
 
 
@@ -42,7 +47,7 @@ def test_images_have_alternative_text(path):
 def browser():
     program = site.chromium()
     if not program:
-        how = "No Chromium found. Debian and Ubuntu: apt-get install chromium; others: name its path in CHROMIUM."
+        how = "No Chromium found. Debian: apt-get install chromium; others: name its path in CHROMIUM."
         pytest.fail(how) if os.environ.get("REQUIRE_BROWSER") == "1" else pytest.skip(how)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=site.QUIET)
@@ -65,12 +70,6 @@ def visit(request, browser, address):
     visit.close()
 
 
-@pytest.fixture(scope="session")
-def weights():
-    """The bytes of each page, as the tests come to know them."""
-    return {}
-
-
 def test_pages_follow_the_colour_scheme(visit):
     assert visit.page.evaluate("document.documentElement.dataset.theme") == visit.scheme
 
@@ -83,10 +82,12 @@ def test_pages_render_their_mathematics(visit):
     assert site.shows_raw_mathematics(visit) == []
 
 
-def test_pages_are_light(visit, weights):
-    if visit.way == "served":
-        weights[visit.name] = visit.transferred
-        assert site.too_heavy(visit) == []
+def test_pages_are_light(visit):
+    """`pytest -rP` shows what each page weighs."""
+    if visit.way != "served":
+        return  # nothing is transferred
+    print(f"{visit.name}: {visit.transferred:,} bytes")
+    assert site.too_heavy(visit) == []
 
 
 def test_pages_are_accessible(visit):
@@ -105,13 +106,6 @@ def test_pages_are_reached_by_keyboard(visit):
 
 def test_pages_complain_of_nothing(visit):
     assert site.complains(visit) == []
-
-
-def test_the_heaviest_page_is_light(weights):
-    """Says which page is the heaviest; `pytest -rP` shows it."""
-    page = max(weights, key=weights.get, default=None)
-    print(f"The heaviest page: {page}, {weights.get(page, 0):,} bytes")
-    assert weights.get(page, 0) <= site.MOST_BYTES
 
 
 @pytest.mark.parametrize("way", ["served", "from a file"])
@@ -153,13 +147,22 @@ def _spoiled(copy: Path, more: str) -> Path:
     return page
 
 
+@pytest.mark.parametrize("guard", [site.leads_nowhere, site.names_other_hosts, site.leaves_images_unsaid])
+def test_a_copy_with_nothing_spoiled_passes(guard, spoil):
+    assert guard(spoil("")) == []
+
+
 @pytest.mark.parametrize(
     ("guard", "more"),
     [
         (site.leads_nowhere, '<a href="no_such_page.html">a page</a>'),
         (site.leads_nowhere, '<a href="#no-such-anchor">an anchor</a>'),
         (site.leads_nowhere, '<img src="no_such_image.png" alt="A mask.">'),
+        (site.leads_nowhere, '<a href="../../../README.md">a file that is not published</a>'),
+        (site.names_other_hosts, '<img loading="lazy" src="https://example.org/mask.png" alt="A mask.">'),
+        (site.names_other_hosts, '<link rel="preconnect" href="//example.org">'),
         (site.leaves_images_unsaid, '<img src="../_static/logo.svg">'),
+        (site.leaves_images_unsaid, '<img src="../_static/logo.svg" alt="placeholder">'),
         (site.leaves_images_unsaid, '<img src="../_static/logo.svg" alt="../_static/logo.svg">'),
     ],
 )

@@ -153,6 +153,10 @@ def edit_prose_alone(notebook):
     replace_in_prose(notebook, "How does", "Why does")
 
 
+def ignore_output(notebook):
+    code_cells(notebook)[COMPUTE].metadata.tags = ["nbval-ignore-output"]
+
+
 def edit_tags_alone(notebook):
     code_cells(notebook)[COMPUTE].metadata.tags = ["hide-input"]
 
@@ -201,6 +205,7 @@ CAUGHT = [
     (store_warning, problems_of_outputs, "stored stderr"),
     (print_address, problems_of_outputs, "memory address"),
     (print_decimals, problems_of_outputs, "more than 4 decimals"),
+    (ignore_output, problems_of_tags, "neither this cell nor the next asserts"),
     (skip_cell, problems_of_tags, "never run"),
     (comment_out_check, problems_of_tags, "not a comment"),
     (hide_figure, problems_of_tags, "a figure that no test compares"),

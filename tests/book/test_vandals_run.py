@@ -84,8 +84,20 @@ def outputs_spoilt(good):
         "import warnings\nwarnings.warn('Beware')", execution_count=5, metadata={"tags": ["nbval-ignore-output"]}
     )
     prints = nbformat.v4.new_code_cell("print('news')", execution_count=6)
-    notebook.cells += [warns, prints]
+    notebook.cells += [warns, prints, *ignored_outputs()]
+    notebook.cells.append(deepcopy(code_cells(good)[RAISES]))
+    notebook.cells[-1].update(execution_count=9, id="traceback")
+    notebook.cells[-1].outputs[0].traceback[-1] = "ValueError: they are equal after all"
     return notebook
+
+
+def ignored_outputs():
+    """Two cells whose numbers may differ: one with another number stored, one with another word."""
+    for count, stored in ((7, "right: 0.98\n"), (8, "wrong: 0.99\n")):
+        cell = nbformat.v4.new_code_cell("print('right: 0.99')", execution_count=count)
+        cell.metadata.tags = ["nbval-ignore-output"]
+        cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=stored)]
+        yield cell
 
 
 WRONG_NUMBERS = {
@@ -97,6 +109,8 @@ WRONG_NUMBERS = {
     '<data value="nobody">0.67</data>': "the expression raises NameError",
     '<data value="0.67">0.67</data>': "names nothing of the chapter's code",
     '<data value="weights[">0.67</data>': "the expression is no Python",
+    '<data value="0*weights[0]+0.42">0.42</data>': "the expression writes 0.42 itself",
+    '<data value="np.float64(0.43)">0.43</data>': "the expression writes 0.43 itself",
     '<data value="scores[0] > 1">1</data>': "no number but bool: True",
     '<data value="str(pairs)">12,582,912</data>': "no number but str: '12582912'",
     '<data value="weights">0.67</data>': "no number but ndarray",
@@ -173,6 +187,9 @@ def test_another_figure_is_caught(session, figure, complaint):
         (RAISES, "mismatch 'evalue'"),
         (RAISES + 1, "The cell writes to stderr"),
         (RAISES + 2, "Unexpected output fields"),
+        (RAISES + 3, ""),
+        (RAISES + 4, "the words around them do too"),
+        (RAISES + 5, "the stored traceback is not"),
     ],
 )
 def test_another_output_is_caught(session, cell, complaint):
