@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+import torch
 
-from attnlib.checks import whole_number
+from attnlib import masks
+from attnlib.checks import autocast_is_on, whole_number
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.array(3)])
@@ -20,3 +22,27 @@ def test_a_number_that_is_too_small_is_refused():
     assert whole_number("size", 2, at_least=2) == 2
     with pytest.raises(ValueError, match="size: expected at least 2, got 1"):
         whole_number("size", 1, at_least=2)
+
+
+def test_one_is_enough_unless_said_otherwise():
+    assert whole_number("size", 1) == 1
+    with pytest.raises(ValueError, match="size: expected at least 1, got 0"):
+        whole_number("size", 0)
+
+
+def test_a_symbolic_size_stays_open_under_export():
+    class Window(torch.nn.Module):
+        def forward(self, x):
+            length = x.shape[0]
+            return masks.sliding_window(length // 2).dense(length, length, "cpu")
+
+    dynamic = {0: torch.export.Dim("L", min=4, max=64)}
+    exported = torch.export.export(Window(), (torch.zeros(6),), dynamic_shapes=(dynamic,), strict=False)
+    assert torch.equal(exported.module()(torch.zeros(11)), masks.sliding_window(5).dense(11, 11))
+
+
+def test_autocast_is_on_only_inside_of_it():
+    assert not autocast_is_on("cpu")
+    with torch.autocast("cpu", torch.bfloat16):
+        assert autocast_is_on("cpu")
+        assert not autocast_is_on("meta")
