@@ -121,6 +121,10 @@ def sign_outside(notebook):
     replace_in_prose(notebook, '<data value="weights[2]">', '−<data value="weights[2]">')
 
 
+def fraction_in_one_character(notebook):
+    replace_in_prose(notebook, "## Weights", "## Weights of ½ tokens")
+
+
 def number_in_heading(notebook):
     replace_in_prose(notebook, "## Weights", "## Weights of 64 tokens")
 
@@ -223,6 +227,7 @@ CAUGHT = [
     (leave_open, problems_of_notebook, "a <data> inside a <data>"),
     (sign_outside, problems_of_notebook, "put all of the number inside <data>: −0.09"),
     (number_in_heading, problems_of_notebook, "in: Weights of 64 tokens"),
+    (fraction_in_one_character, problems_of_notebook, "no code computes the number ½"),
     (number_in_table, problems_of_notebook, "in: a half of 64"),
     (number_in_nested_box, problems_of_notebook, "in: The last weight of 64,"),
     (number_in_title_of_box, problems_of_notebook, "in: Another 64 tokens"),

@@ -10,7 +10,7 @@ from tests.book.prose import Bound, Formula, Hidden, Math, Paragraph, Words, rea
 # They hold the place of what is not words; none of them is a digit or a letter.
 HIDDEN, BOUND = "\N{OBJECT REPLACEMENT CHARACTER}", "\N{REPLACEMENT CHARACTER}"
 
-NUMBER = re.compile(r"[-−]?\d+(?:[.,\u2009\u202f]\d+)*(?:[eE][-+−]?\d+)?")
+NUMBER = re.compile(r"[-−]?\d+(?:[.,\u2009\u202f]\d+)*(?:[eE][-+−]?\d+)?|[¼-¾⅐-⅞]")
 
 _INDEXED = (
     "axis|axes|block|case|cell|chapter|claim|column|document|entry|example|exercise|head|index|indices|"
