@@ -441,11 +441,11 @@ def _whole_numbers(name: str, values: Sequence | Tensor) -> Tensor:
 
 def _largest(name: str, lengths: Tensor) -> int | None:
     """Return the largest length, or None where a tensor's numbers cannot be read: in a compiled graph, say."""
-    if torch.compiler.is_compiling() or lengths.numel() == 0 or lengths.is_meta:
+    if torch.compiler.is_compiling():
         return None
     try:
         smallest, largest = (int(x) for x in torch.aminmax(lengths))
-    except RuntimeError:  # fake tensors, and those of torch.func, have no numbers
+    except RuntimeError:  # there are none: an empty batch, meta and fake tensors, those of torch.func
         return None
     if smallest < 0:
         raise ValueError(f"{name}: expected lengths of at least 0, got {smallest}")
