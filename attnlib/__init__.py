@@ -5,6 +5,7 @@ The modules, each importing only from those above it:
 ==================  ==================================================================
 ``reference``       the mathematics in NumPy, loop by loop
 ``checks``          checks that several modules share
+``spans``           what is left of a mask, run by run
 ``masks``           who may attend to whom
 ``kernels``         the ways to compute
 ``functional``      ``attention`` and ``attention_weights``

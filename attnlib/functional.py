@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from attnlib import masks
-from attnlib.kernels import explicit, fused
+from attnlib.checks import query_and_key, same_kind
+from attnlib.kernels import explicit
+from attnlib.kernels.choice import KERNELS, choose
 from attnlib.masks import Mask
 
 __all__ = ["attention", "attention_weights"]
@@ -92,7 +94,7 @@ def attention_weights(
     tensor([[0.2500, 0.7500]])
     """
     _check(query, key, None, mask, bias, scale, dropout_p=0.0)
-    mask = _needed(mask, query, key)
+    mask = masks.needed(mask, query.shape[-2], key.shape[-2])
     (query, key, _), mask, (poisoned, _) = _quarantine(query, key, None, mask)
     return _poison(explicit.weights(query, key, mask, bias, _scale(query, scale)), poisoned)
 
@@ -110,18 +112,11 @@ def attend(
 ) -> tuple[Tensor, Tensor | None]:
     """:func:`attention` with, on request, the weights before dropout beside the output."""
     _check(query, key, value, mask, bias, scale, dropout_p)
-    mask = _needed(mask, query, key)
+    mask = masks.needed(mask, query.shape[-2], key.shape[-2])
     (query, key, value), mask, (poisoned_weights, poisoned) = _quarantine(query, key, value, mask)
-    # The one place where the kernel is chosen.
-    kernel = explicit.attend if need_weights else fused.attend
-    output, weights = kernel(query, key, value, mask, bias, _scale(query, scale), dropout_p)
+    kernel, _ = choose(query, key, value, mask, bias=bias, dropout_p=dropout_p, need_weights=need_weights)
+    output, weights = KERNELS[kernel].attend(query, key, value, mask, bias, _scale(query, scale), dropout_p)
     return _poison(output, poisoned), _poison(weights, poisoned_weights) if need_weights else None
-
-
-def _needed(mask: Mask | Tensor | None, query: Tensor, key: Tensor) -> Mask | Tensor | None:
-    """Drop a mask that leaves everything open, as a causal one does with a single query."""
-    opens_all = isinstance(mask, Mask) and mask.opens_all(query.shape[-2], key.shape[-2])
-    return None if opens_all else mask
 
 
 def _scale(query: Tensor, scale: float | None) -> float:
@@ -138,14 +133,15 @@ def _quarantine(query, key, value, mask):
     A kernel multiplies a masked value with a weight of zero, and 0·NaN is NaN: without this, one NaN in the padding
     would spread to every query, and back to every key.
 
-    Returns the tensors; the mask, as a tensor where one had to be made; and two bool tensors (…, H, L|1, 1), or None:
-    the queries whose weights, and those whose output, are not finite.
+    Returns the tensors; the mask; and two bool tensors (…, H, L|1, 1), or None: the queries whose weights, and those
+    whose output, are not finite.
     """
     if mask is None or not _may_be_infinite(query, key, value):
         return (query, key, value), mask, (None, None)
     lost_query, lost_key = _rows_not_finite(query), _rows_not_finite(key)
     query, key = _clear(query, lost_query), _clear(key, lost_key)
-    if not isinstance(mask, masks.Causal):  # a causal mask knows without the pairs
+    if torch.compiler.is_compiling() and not isinstance(mask, masks.Causal):
+        # Nothing is cut into blocks there: one dense mask serves all that follows. A causal one needs none.
         mask = masks.for_scores(mask, (*query.shape[:-1], key.shape[-2]), query.device)
     # A query that may attend to nothing meets nothing, and stays at zero, whatever it is.
     lost = lost_query.unsqueeze(-1) & _meets(mask, torch.ones_like(lost_key), query)
@@ -161,7 +157,9 @@ def _meets(mask: Mask | Tensor, marked: Tensor, query: Tensor) -> Tensor:
     """Say which queries may attend to a marked key: bool (…, H_kv, S) → (…, H, L|1, 1)."""
     if query.dim() > 2:
         marked = marked.repeat_interleave(query.shape[-3] // marked.shape[-2], dim=-2)
-    return mask.reaches(marked, query.shape[-2]) if isinstance(mask, Mask) else masks.reached(mask, marked)
+    if isinstance(mask, Mask):
+        return mask.reaches(marked, query.shape[-2])
+    return masks.reached(masks.for_scores(mask, (*query.shape[:-1], marked.shape[-1]), query.device), marked)
 
 
 def _rows_not_finite(x: Tensor) -> Tensor:
@@ -194,8 +192,9 @@ def _may_be_infinite(*tensors: Tensor | None) -> bool:
 
 
 def _check(query, key, value, mask, bias, scale, dropout_p) -> None:
-    _check_tensors(query, key, value)
-    _check_shapes(query, key, value)
+    query_and_key(query, key)
+    if value is not None:
+        _check_value(query, key, value)
     check_dropout("dropout_p", dropout_p)
     if scale is not None and not isinstance(scale, Real | torch.SymFloat):
         raise TypeError(f"scale: expected a number, got {type(scale).__name__}")
@@ -223,34 +222,9 @@ def check_mask_and_bias(mask, bias, scores_shape, device: torch.device) -> None:
         _check_bias(bias, scores_shape)
 
 
-def _check_tensors(query, key, value) -> None:
-    for name, x in (("query", query), ("key", key), ("value", value)):
-        if x is None and name == "value":
-            continue
-        if not isinstance(x, Tensor):
-            raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
-        if not x.is_floating_point():
-            raise TypeError(f"{name}: expected a floating-point tensor, got {x.dtype}")
-        if x.dtype != query.dtype:
-            raise TypeError(f"{name}: expected query's dtype {query.dtype}, got {x.dtype}")
-        if x.device != query.device:
-            raise ValueError(f"{name}: expected query's device {query.device}, got {x.device}")
-        if x.dim() != query.dim() or x.dim() < 2:
-            axes = "(…, H, L, d), or (L, d), with as many axes as query"
-            raise ValueError(f"{name}: expected {axes}, got {tuple(x.shape)} beside query {tuple(query.shape)}")
-
-
-def _check_shapes(query, key, value) -> None:
-    if query.shape[-1] == 0:
-        raise ValueError(f"query: expected d_k of at least 1, got {tuple(query.shape)}")
-    if key.shape[-1] != query.shape[-1]:
-        raise ValueError(f"key: expected d_k = {query.shape[-1]} as in query, got {key.shape[-1]}")
-    if key.shape[:-3] != query.shape[:-3]:
-        raise ValueError(f"key: expected the batch {tuple(query.shape[:-3])} of query, got {tuple(key.shape[:-3])}")
-    if query.dim() > 2 and (key.shape[-3] == 0 or query.shape[-3] % key.shape[-3]):
-        heads = f"a number of heads that divides query's {query.shape[-3]}"
-        raise ValueError(f"key: expected {heads}, got {key.shape[-3]}")
-    if value is not None and value.shape[:-1] != key.shape[:-1]:
+def _check_value(query, key, value) -> None:
+    same_kind("value", value, query)
+    if value.shape[:-1] != key.shape[:-1]:
         wanted = f"key's batch, heads and S, (…, H_kv, S) = {tuple(key.shape[:-1])}"
         raise ValueError(f"value: expected {wanted}, got {tuple(value.shape[:-1])}")
 

@@ -23,21 +23,54 @@ tensor([[1, 0, 0],
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from attnlib.checks import whole_number
+from attnlib.spans import Runs, both, combined, either, from_spans, inverted
 
 __all__ = ["Mask", "causal", "documents", "from_tensor", "padding", "prefix", "sliding_window"]
+
+SHORT = 16  # keys: documents that are shorter on average, and many, are not told apart
+ROWS = 1024  # of a mask that are looked at in one go
+
+
+class Tile(NamedTuple):
+    """A rectangle of the L × S pairs: the queries of ``rows`` by the keys of ``columns``, each (start, stop)."""
+
+    L: int
+    S: int
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+    def positions(self, device: torch.device | str | None) -> tuple[Tensor, Tensor]:
+        """Return the queries' positions (rows, 1) and the keys' (1, columns), counted in keys."""
+        offset = self.S - self.L
+        query = torch.arange(self.rows[0] + offset, self.rows[1] + offset, device=device)
+        return query[:, None], torch.arange(*self.columns, device=device)[None, :]
 
 
 class Mask:
     """What every mask can do. Make one with the functions of this module.
 
-    A new kind of mask defines ``_dense``, and ``shape`` if that is not (L, S).
+    A new kind of mask defines ``_tile``, and ``shape`` if that is not (L, S). One that knows its structure also defines
+    ``_spans``, and nothing is computed for the keys that it closes.
+
+    >>> class EvenKeys(Mask):
+    ...     def _tile(self, tile, device):
+    ...         query, key = tile.positions(device)
+    ...         return (key % 2 == 0).expand(len(query), -1)
+    >>> (EvenKeys() & causal()).dense(3, 3).int()
+    tensor([[1, 0, 0],
+            [1, 0, 0],
+            [1, 0, 1]], dtype=torch.int32)
     """
 
     def shape(self, L: int, S: int) -> tuple[int, ...]:
@@ -49,8 +82,32 @@ class Mask:
         """
         return (L, S)
 
-    def _dense(self, L: int, S: int, device: torch.device | str) -> Tensor:
+    def _tile(self, tile: Tile, device: torch.device | str) -> Tensor:
+        """Return the mask of some of the pairs, as a bool tensor that broadcasts to (B, H, rows, columns)."""
         raise NotImplementedError
+
+    def _spans(self, L: int, S: int) -> Callable[[int, int], Runs]:
+        """Return the function that tells what is left of the mask for the queries from ``start`` up to ``stop``.
+
+        See :mod:`attnlib.spans`. It is asked of the mask of one example, and finds what holds for all queries once.
+        """
+        return lambda start, stop: [(S, self)]
+
+    def _cuts(self, L: int, S: int) -> set[int]:
+        """Return the queries at which a block should begin, because the mask jumps there."""
+        return set()
+
+    def _example(self, b: int) -> Mask:
+        """Return the mask of example b alone; the mask itself where all examples share it."""
+        return self
+
+    @property
+    def _by_distance(self) -> bool:
+        """Say whether a pair is open or not by the distance of its positions alone."""
+        return False
+
+    def _dense(self, L: int, S: int, device: torch.device | str) -> Tensor:
+        return self._tile(Tile(L, S, (0, L), (0, S)), device)
 
     def dense(self, L: int, S: int, device: torch.device | str | None = None) -> Tensor:
         """Return the mask as a bool tensor that broadcasts to (B, H, L, S): True where a query may attend.
@@ -73,6 +130,16 @@ class Mask:
     def opens_all(self, L: int, S: int) -> bool:
         """Say whether every query may attend to every key, where that is known without looking at the pairs."""
         return False
+
+    def reaches(self, marked: Tensor, L: int) -> Tensor:
+        """Say which of L queries may attend to a marked key: bool (…, H, S) → (…, H, L, 1). See :func:`reached`."""
+        shape = (*marked.shape[:-1], L, marked.shape[-1])
+        found = []
+        for start in range(0, max(L, 1), ROWS):  # a few rows at a time: the whole mask may not fit into memory
+            rows = start, min(start + ROWS, L)
+            hit = reached(for_scores(self, shape, marked.device, rows), marked)
+            found.append(hit.expand(*hit.shape[:-2], rows[1] - rows[0], 1))
+        return torch.cat(found, dim=-2)
 
     def __and__(self, other: Mask) -> Mask:
         return Both(self, other) if isinstance(other, Mask) else NotImplemented
@@ -222,15 +289,24 @@ def from_tensor(tensor: Tensor) -> Mask:
 
 @dataclass(frozen=True, eq=False)
 class Causal(Mask):
-    def _dense(self, L, S, device):
-        query, key = _positions(L, S, device)
+    _by_distance = True
+
+    def _tile(self, tile, device):
+        query, key = tile.positions(device)
         return key <= query
+
+    def _spans(self, L, S):
+        def runs(start, stop):
+            first, last = start + S - L, stop - 1 + S - L
+            return from_spans(S, [(0, first + 1, True), (first + 1, last + 1, self)])
+
+        return runs
 
     def opens_all(self, L, S):
         return bool(L == 1)
 
     def reaches(self, marked, L):
-        """:func:`reached`, without the L × S pairs: query i sees all keys up to its own, so a running "any" will do."""
+        # Without the L × S pairs: query i sees all keys up to its own, so a running "any" will do.
         S = marked.shape[-1]
         seen = marked.cumsum(-1) > 0
         none_before = seen.new_zeros(*seen.shape[:-1], max(L - S, 0))
@@ -240,10 +316,22 @@ class Causal(Mask):
 @dataclass(frozen=True, eq=False)
 class SlidingWindow(Mask):
     size: int
+    _by_distance = True
 
-    def _dense(self, L, S, device):
-        query, key = _positions(L, S, device)
+    def _tile(self, tile, device):
+        query, key = tile.positions(device)
         return (query - key).abs() < self.size
+
+    def _spans(self, L, S):
+        def runs(start, stop):
+            first, last = start + S - L, stop - 1 + S - L
+            begin, end = last - self.size + 1, first + self.size  # what the windows of all queries share
+            if begin >= end:
+                return from_spans(S, [(first - self.size + 1, last + self.size, self)])
+            sides = (first - self.size + 1, begin, self), (end, last + self.size, self)
+            return from_spans(S, [sides[0], (begin, end, True), sides[1]])
+
+        return runs
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,10 +344,17 @@ class Padding(Mask):
             raise ValueError(f"lengths: expected at most S={S} keys, got a length of {self.longest}")
         return (self.lengths.shape[0], 1, 1, S)
 
-    def _dense(self, L, S, device):
+    def _tile(self, tile, device):
         lengths = self.lengths.to(device)
-        key = torch.arange(S, device=lengths.device)
+        key = torch.arange(*tile.columns, device=lengths.device)
         return (key < lengths[:, None])[:, None, None, :]
+
+    def _spans(self, L, S):
+        (length,) = self.lengths.tolist()
+        return lambda start, stop: from_spans(S, [(0, length, True)])
+
+    def _example(self, b):
+        return Padding(self.lengths[b : b + 1], self.longest) if len(self.lengths) > 1 else self
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,10 +368,40 @@ class Documents(Mask):
             raise ValueError(f"ids: the queries are the last keys, so L must be at most S={S}, got L={L}")
         return (L, S) if self.ids.dim() == 1 else (self.ids.shape[0], 1, L, S)
 
-    def _dense(self, L, S, device):
+    def _tile(self, tile, device):
         ids = self.ids.to(device)
-        same = ids[..., S - L :, None] == ids[..., None, :]
+        offset = tile.S - tile.L
+        queries = ids[..., offset + tile.rows[0] : offset + tile.rows[1]]
+        same = queries[..., :, None] == ids[..., None, tile.columns[0] : tile.columns[1]]
         return same if ids.dim() == 1 else same[:, None]
+
+    def _spans(self, L, S):
+        starts, ids = self._stretches()
+        if len(starts) > max(S // SHORT, 64):  # telling them apart would take longer than computing all
+            return super()._spans(L, S)
+        stops = [*starts[1:], S]
+        own = defaultdict(list)  # where each document lies: in one place, or in several
+        for name, start, stop in zip(ids, starts, stops, strict=True):
+            own[name].append((start, stop))
+
+        def runs(start, stop):
+            first, last = bisect_right(starts, start + S - L) - 1, bisect_right(starts, stop - 1 + S - L)
+            here = set(ids[first:last])
+            rest = True if len(here) == 1 else self
+            return from_spans(S, [(*place, rest) for place in sorted(p for name in here for p in own[name])])
+
+        return runs
+
+    def _cuts(self, L, S):
+        return {start - (S - L) for start in self._stretches()[0]}
+
+    def _stretches(self):
+        """Return where each stretch of equal ids begins, and its id."""
+        ids, lengths = torch.unique_consecutive(self.ids.flatten(), return_counts=True)
+        return (lengths.cumsum(0) - lengths).tolist(), ids.tolist()
+
+    def _example(self, b):
+        return self if self.ids.dim() == 1 else Documents(self.ids[b])
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,8 +413,12 @@ class Prefix(Mask):
             raise ValueError(f"length: expected a prefix of at most S={S} keys, got {self.length}")
         return (L, S)
 
-    def _dense(self, L, S, device):
-        return (torch.arange(S, device=device) < self.length).expand(L, S)
+    def _tile(self, tile, device):
+        open_ = torch.arange(*tile.columns, device=device) < self.length
+        return open_.expand(tile.rows[1] - tile.rows[0], -1)
+
+    def _spans(self, L, S):
+        return lambda start, stop: from_spans(S, [(0, self.length, True)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -300,8 +429,12 @@ class Given(Mask):
         _check_sizes("tensor", self.tensor, L, S, axes=4)
         return tuple(self._with_heads().shape)
 
-    def _dense(self, L, S, device):
-        return self._with_heads().to(device)
+    def _tile(self, tile, device):
+        return _part(self._with_heads(), tile).to(device)
+
+    def _example(self, b):
+        # A single tensor (L, S), or one for all examples, has no axis to pick from.
+        return Given(self.tensor[b : b + 1]) if self.tensor.dim() > 2 and len(self.tensor) > 1 else self
 
     def _with_heads(self):
         return self.tensor.unsqueeze(1) if self.tensor.dim() == 3 else self.tensor
@@ -322,15 +455,30 @@ class _Pair(Mask):
             raise ValueError(f"mask: masks of shape {left} and {right} do not combine")
         return tuple(b if a == 1 else a for a, b in pairs)
 
+    def _tile(self, tile, device):
+        return self.of_pairs(self.left._tile(tile, device), self.right._tile(tile, device))
+
+    def _spans(self, L, S):
+        left, right = self.left._spans(L, S), self.right._spans(L, S)
+        return lambda start, stop: combined(left(start, stop), right(start, stop), self.of_rests)
+
+    def _cuts(self, L, S):
+        return self.left._cuts(L, S) | self.right._cuts(L, S)
+
+    def _example(self, b):
+        return type(self)(self.left._example(b), self.right._example(b))
+
+    @property
+    def _by_distance(self):
+        return self.left._by_distance and self.right._by_distance
+
 
 class Both(_Pair):
-    def _dense(self, L, S, device):
-        return self.left._dense(L, S, device) & self.right._dense(L, S, device)
+    of_pairs, of_rests = staticmethod(operator.and_), staticmethod(both)
 
 
 class Either(_Pair):
-    def _dense(self, L, S, device):
-        return self.left._dense(L, S, device) | self.right._dense(L, S, device)
+    of_pairs, of_rests = staticmethod(operator.or_), staticmethod(either)
 
 
 @dataclass(frozen=True, eq=False)
@@ -340,8 +488,22 @@ class Not(Mask):
     def shape(self, L, S):
         return self.mask.shape(L, S)
 
-    def _dense(self, L, S, device):
-        return ~self.mask._dense(L, S, device)
+    def _tile(self, tile, device):
+        return ~self.mask._tile(tile, device)
+
+    def _spans(self, L, S):
+        inner = self.mask._spans(L, S)
+        return lambda start, stop: inverted(inner(start, stop))
+
+    def _cuts(self, L, S):
+        return self.mask._cuts(L, S)
+
+    def _example(self, b):
+        return Not(self.mask._example(b))
+
+    @property
+    def _by_distance(self):
+        return self.mask._by_distance
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -374,10 +536,38 @@ def check(mask: Mask | Tensor, scores_shape: Sequence[int]) -> None:
         raise ValueError(f"mask: expected shape {wanted}, got {shape}")
 
 
-def for_scores(mask: Mask | Tensor, scores_shape: Sequence[int], device: torch.device) -> Tensor:
-    """Return a checked ``mask`` as a bool tensor with as many axes as the scores."""
-    allowed = mask._dense(*scores_shape[-2:], device) if isinstance(mask, Mask) else mask
-    return allowed.reshape(_aligned(mask, tuple(allowed.shape), len(scores_shape)))
+def needed(mask: Mask | Tensor | None, L: int, S: int) -> Mask | Tensor | None:
+    """Drop a mask that leaves everything open, as a causal one does with a single query."""
+    return None if isinstance(mask, Mask) and mask.opens_all(L, S) else mask
+
+
+def for_scores(
+    mask: Mask | Tensor,
+    scores_shape: Sequence[int],
+    device: torch.device,
+    rows: tuple[int, int] | None = None,
+    columns: tuple[int, int] | None = None,
+) -> Tensor:
+    """Return a checked ``mask`` as a bool tensor with as many axes as the scores.
+
+    Parameters
+    ----------
+    rows, columns: the (start, stop) of the queries and of the keys that are wanted; all unless given.
+    """
+    L, S = scores_shape[-2:]
+    tile = Tile(L, S, rows or (0, L), columns or (0, S))
+    known = isinstance(mask, Mask)
+    allowed = mask._tile(tile, device) if known else mask
+    allowed = allowed.reshape(_aligned(mask, tuple(allowed.shape), len(scores_shape)))
+    return allowed if known else _part(allowed, tile)
+
+
+def _part(tensor: Tensor, tile: Tile) -> Tensor:
+    """Return a tile of a tensor (…, L|1, S|1); an axis of size 1 stands for all."""
+    for axis, size, (start, stop) in ((-2, tile.L, tile.rows), (-1, tile.S, tile.columns)):
+        if (start, stop) != (0, size) and tensor.shape[axis] != 1:
+            tensor = tensor.narrow(axis, start, stop - start)
+    return tensor
 
 
 def _aligned(mask: Mask | Tensor, shape: tuple[int, ...], axes: int) -> tuple[int, ...]:
@@ -423,11 +613,6 @@ def _check_sizes(name: str, tensor: Tensor, L: int, S: int, axes: int) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-
-
-def _positions(L: int, S: int, device: torch.device | None) -> tuple[Tensor, Tensor]:
-    """Return the queries' positions (L, 1) and the keys' (1, S), counted in keys."""
-    return torch.arange(S - L, S, device=device)[:, None], torch.arange(S, device=device)[None, :]
 
 
 def _whole_numbers(name: str, values: Sequence | Tensor) -> Tensor:

@@ -3,11 +3,14 @@
 All sizes differ, and are prime where they can be, so that no swapped axis hides.
 """
 
+from unittest import mock
+
 import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnlib import attention, functional, reference
+from attnlib.kernels import blockwise, choice
 
 B, H, L, S, D_K, D_V, D_MODEL = 2, 3, 5, 7, 11, 13, 17
 GROUPED_H, H_KV = 6, 3
@@ -33,7 +36,26 @@ def with_weights(query, key, value, mask=None, **kwargs):
     return functional.attend(query, key, value, mask, **kwargs, need_weights=True)[0]
 
 
-PATHS = {"fused": attention, "with weights": with_weights}
+def in_blocks(query, key, value, mask=None, **kwargs):
+    """:func:`attnlib.attention`, cut into the smallest blocks wherever a kernel may cut."""
+    with (
+        mock.patch.multiple(choice, FEW_PAIRS=0, MANY_WEIGHTS=0),
+        mock.patch.multiple(blockwise, BLOCK=2, SMALLEST=1, LONG=2, GAP=1),
+    ):
+        return attention(query, key, value, mask, **kwargs)
+
+
+PATHS = {"fused": attention, "blockwise": in_blocks, "with weights": with_weights}
+
+
+def dense_attention(query, key, value, allowed, scale):
+    """Attention with a bool tensor of all pairs, in plain torch: zero where a query may attend to nothing."""
+    group = query.shape[-3] // key.shape[-3] if query.dim() > 2 else 1
+    if group > 1:
+        key, value = (x.repeat_interleave(group, dim=-3) for x in (key, value))
+    scores = (query @ key.mT * scale).masked_fill(~allowed, -torch.inf)
+    dead = ~allowed.any(-1, keepdim=True)
+    return torch.softmax(scores.masked_fill(dead, 0), dim=-1).masked_fill(dead, 0) @ value
 
 
 def loops(query, key, value, allowed=None, bias=None, scale=None):

@@ -54,6 +54,12 @@ def compute(request):
     return PATHS[request.param]
 
 
+@pytest.fixture(params=[name for name in PATHS if name != "blockwise"])
+def compute_in_a_graph(request):
+    """Each way of computing that a compiled graph knows: nothing is cut into blocks there."""
+    return PATHS[request.param]
+
+
 @pytest.fixture(params=MASKS)
 def mask(request):
     return MASKS[request.param]
@@ -427,13 +433,13 @@ def test_large_finite_numbers_are_not_taken_for_infinite(compute):
 
 
 @pytest.mark.parametrize("name", ["padding", "pairs of each example", "causal", "documents"])
-def test_a_hidden_bad_number_changes_nothing_in_a_compiled_graph(compute, name):
+def test_a_hidden_bad_number_changes_nothing_in_a_compiled_graph(compute_in_a_graph, name):
     torch.compiler.reset()
     shows_last = name in ("causal", "documents")  # to the last query
     mask = HIDING[name]
     query, key, value = draw_qkv(B, lengths=(S, S) if shows_last else (L, S))
-    clean = compute(query, key, value, mask)
-    compiled = torch.compile(compute, fullgraph=True, backend="eager")
+    clean = compute_in_a_graph(query, key, value, mask)
+    compiled = torch.compile(compute_in_a_graph, fullgraph=True, backend="eager")
     key[..., -1, 0], value[..., -1, 1] = math.nan, math.inf
     output = compiled(query, key, value, mask)
     hidden = slice(0, -1) if shows_last else slice(None)
@@ -566,7 +572,7 @@ def test_the_fused_kernel_is_called_by_attribute(monkeypatch):
 
 def test_a_square_causal_mask_is_never_made_dense(monkeypatch):
     """torch's kernel then skips the upper half, and stores no L × L mask."""
-    monkeypatch.setattr(masks.Causal, "_dense", None)
+    monkeypatch.setattr(masks.Causal, "_tile", None)
     query, key, value = draw_qkv(B, lengths=(L, L))
     bottom_right = torch.ones(L, L, dtype=torch.bool).tril()
     assert_close(attention(query, key, value, masks.causal()), loops(query, key, value, bottom_right))
@@ -576,7 +582,7 @@ def test_a_square_causal_mask_is_never_made_dense(monkeypatch):
 
 def test_a_single_query_needs_no_causal_mask(monkeypatch):
     """When decoding, the last token sees all."""
-    monkeypatch.setattr(masks.Causal, "_dense", None)
+    monkeypatch.setattr(masks.Causal, "_tile", None)
     query, key, value = draw_qkv(B, lengths=(1, S))
     for compute in PATHS.values():
         assert_close(compute(query, key, value, masks.causal()), attention(query, key, value))
@@ -596,11 +602,11 @@ def test_finite_inputs_are_not_copied(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["none", "causal", "causal and padding", "pairs"])
-def test_compiles_to_one_graph(compute, name):
+def test_compiles_to_one_graph(compute_in_a_graph, name):
     torch.compiler.reset()
     query, key, value = draw_qkv(B)
-    compiled = torch.compile(compute, fullgraph=True, backend="aot_eager")
-    assert_close(compiled(query, key, value, MASKS[name]), compute(query, key, value, MASKS[name]))
+    compiled = torch.compile(compute_in_a_graph, fullgraph=True, backend="aot_eager")
+    assert_close(compiled(query, key, value, MASKS[name]), compute_in_a_graph(query, key, value, MASKS[name]))
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch's compiler, on import
@@ -614,13 +620,13 @@ def test_compiles_to_machine_code():
     )
 
 
-def test_a_mask_made_inside_a_compiled_graph(compute):
+def test_a_mask_made_inside_a_compiled_graph(compute_in_a_graph):
     torch.compiler.reset()
     query, key, value = draw_qkv(B)
     lengths = torch.tensor([7, 3])
 
     def call(query, key, value, lengths):
-        return compute(query, key, value, masks.causal() & masks.padding(lengths) | masks.prefix(1))
+        return compute_in_a_graph(query, key, value, masks.causal() & masks.padding(lengths) | masks.prefix(1))
 
     compiled = torch.compile(call, fullgraph=True, backend="eager")
     assert_close(compiled(query, key, value, lengths), call(query, key, value, lengths))

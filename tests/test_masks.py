@@ -235,10 +235,11 @@ def test_masks_combine_with_masks_only(other):
             combine(masks.causal())
 
 
-def test_a_mask_of_ones_own_needs_only_its_dense_form():
+def test_a_mask_of_ones_own_needs_only_its_tile():
     class EvenKeys(masks.Mask):
-        def _dense(self, L, S, device):
-            return (torch.arange(S, device=device) % 2 == 0).expand(L, S)
+        def _tile(self, tile, device):
+            query, key = tile.positions(device)
+            return (key % 2 == 0).expand(len(query), -1)
 
     assert rows(EvenKeys() & masks.causal(), 3, 3) == ["■··", "■··", "■·■"]
 

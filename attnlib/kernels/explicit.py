@@ -12,23 +12,23 @@ from attnlib.checks import autocast_is_on
 
 def attend(query, key, value, mask, bias, scale, dropout_p) -> tuple[Tensor, Tensor]:
     """Return the output (…, H, L, d_v) and the weights (…, H, L, S), these before dropout."""
-    with _no_autocast(query.device.type):
+    with without_autocast(query.device.type):
         exact = _weights(query, key, mask, bias, scale)
         kept = F.dropout(exact, dropout_p) if dropout_p else exact
-        output = kept @ _for_each_head(value, query).to(exact.dtype)
+        output = kept @ for_each_head(value, query).to(exact.dtype)
     return output.to(query.dtype), exact.to(query.dtype)
 
 
 def weights(query, key, mask, bias, scale) -> Tensor:
     """Return softmax(Q·Kᵀ·scale + bias) over the allowed keys (…, H, L, S)."""
-    with _no_autocast(query.device.type):
+    with without_autocast(query.device.type):
         return _weights(query, key, mask, bias, scale).to(query.dtype)
 
 
 def _weights(query, key, mask, bias, scale) -> Tensor:
     # Half precision is widened before the products: a softmax in float32 alone does not help.
     wide = torch.promote_types(query.dtype, torch.float32)
-    scores = (query.to(wide) * scale) @ _for_each_head(key, query).to(wide).transpose(-2, -1)
+    scores = (query.to(wide) * scale) @ for_each_head(key, query).to(wide).transpose(-2, -1)
     if mask is None and bias is None:
         return torch.softmax(scores, dim=-1)
     if bias is not None:
@@ -40,13 +40,13 @@ def _weights(query, key, mask, bias, scale) -> Tensor:
     return torch.softmax(scores.masked_fill(nothing_open, 0), dim=-1).masked_fill(nothing_open, 0)
 
 
-def _for_each_head(keys: Tensor, query: Tensor) -> Tensor:
+def for_each_head(keys: Tensor, query: Tensor) -> Tensor:
     """Repeat (…, H_kv, S, d) to (…, H, S, d): query head h reads key head h // (H // H_kv)."""
     if query.dim() == 2 or query.shape[-3] == keys.shape[-3]:
         return keys
     return keys.repeat_interleave(query.shape[-3] // keys.shape[-3], dim=-3)
 
 
-def _no_autocast(device_type: str) -> AbstractContextManager:
+def without_autocast(device_type: str) -> AbstractContextManager:
     """Keep autocast from narrowing what is widened here; entered only where there is one, because it takes time."""
     return torch.autocast(device_type, enabled=False) if autocast_is_on(device_type) else nullcontext()

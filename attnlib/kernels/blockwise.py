@@ -1,0 +1,360 @@
+"""Only the pairs that a mask leaves open: for each block of queries, the runs of keys that it may attend to.
+
+The queries are cut into blocks. A mask says of each block which runs of keys are wholly open, partly open, or closed
+(:mod:`attnlib.spans`). Closed runs are skipped, open ones need no mask, and partly open ones get a mask of their own
+size. So time and memory follow what is open, and no L × S array is ever made::
+
+    causal and a window         what is computed for the second block of queries
+
+      k 0 1 2 3 4 5 6 7
+    q 0 ■ · · · · · · ·
+      1 ■ ■ · · · · · ·
+      2 ■ ■ ■ · · · · ·         q 3 ▨ ■ ■ ▨ ▨   ■ open to all three queries: no mask
+      3 · ■ ■ ■ · · · ·           4 ▨ ■ ■ ▨ ▨   ▨ open to some: under a 3 × 5 mask, with the keys beside them
+      4 · · ■ ■ ■ · · ·           5 ▨ ■ ■ ▨ ▨
+
+Each piece is computed by torch's kernel for CPUs, which also gives the log-sum-exp; pieces of one block are joined by
+:func:`attnlib.kernels.online.merge`. On the way back that kernel gets the joined output and log-sum-exp, and so returns
+each piece's exact part of the gradient, as between the devices of ring attention (Liu et al., 2023).
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from attnlib import masks
+from attnlib.checks import autocast_is_on
+from attnlib.kernels import explicit, online
+from attnlib.masks import Mask
+
+__all__ = ["Block", "Piece", "attend", "parts", "plan"]
+
+# Measured on two cores. Smaller blocks follow a mask more closely, larger ones keep the processor busier.
+BLOCK = 128  # queries
+WIDE = 8  # times as many keys as queries are worth a larger block
+LARGEST = 512  # queries
+SMALLEST = 32  # queries of a block that ends early, where the mask jumps
+LONG = 1024  # an open run of so many keys is worth a call of its own, without a mask
+GAP = 64  # fewer closed keys between two runs are computed under the mask
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The keys from ``start`` up to ``stop``, and the (start, stop, mask) of those among them that need a mask."""
+
+    start: int
+    stop: int
+    masked: tuple[tuple[int, int, Mask | None], ...] = ()
+
+
+@dataclass(frozen=True)
+class Block:
+    """The queries from ``start`` up to ``stop``, and the pieces of the keys that they may attend to."""
+
+    start: int
+    stop: int
+    pieces: tuple[Piece, ...]
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs of a query and a key are computed."""
+        return (self.stop - self.start) * sum(piece.stop - piece.start for piece in self.pieces)
+
+
+def plan(mask: Mask | None, L: int, S: int) -> list[Block]:
+    """Return the blocks of L queries, with the pieces of S keys that each must be computed with.
+
+    ``mask`` is that of one example, or of all alike.
+
+    >>> from attnlib import masks
+    >>> for block in plan(masks.causal(), 256, 256):
+    ...     print(block)
+    Block(start=0, stop=128, pieces=(Piece(start=0, stop=128, masked=((1, 128, Causal()),)),))
+    Block(start=128, stop=256, pieces=(Piece(start=0, stop=256, masked=((129, 256, Causal()),)),))
+    """
+    if mask is None:
+        return [Block(0, L, (Piece(0, S),))]
+    runs_of = mask._spans(L, S)
+    cuts = [0, *sorted(cut for cut in mask._cuts(L, S) if 0 < cut < L), L]
+    blocks: list[Block] = []
+    start = 0
+    while start < L:
+        stop = _largest_block(runs_of, start, cuts)
+        blocks.append(Block(start, stop, _pieces(runs_of(start, stop))))
+        start = stop
+    return blocks
+
+
+def _largest_block(runs_of, start: int, cuts: list[int]) -> int:
+    """Return where the block that begins at ``start`` should end."""
+    jump = cuts[bisect_right(cuts, start)]
+    if jump - start >= SMALLEST and not any(piece.masked for piece in _pieces(runs_of(start, jump))):
+        return jump  # padding, or a whole document: no mask is needed up to the next jump
+    size = BLOCK
+    while size < LARGEST and _keys(runs_of(start, min(start + size, cuts[-1]))) >= WIDE * size:
+        size *= 2
+    end = min(start + size, cuts[-1])
+    last_jump = cuts[bisect_right(cuts, end) - 1]
+    return last_jump if last_jump - start >= SMALLEST else end
+
+
+def _keys(runs) -> int:
+    return sum(piece.stop - piece.start for piece in _pieces(runs))
+
+
+def _pieces(runs) -> tuple[Piece, ...]:
+    """Join neighbouring runs that are open, or partly open, to what is computed in one call."""
+    pieces: list[Piece] = []
+    start = 0
+    for stop, rest in runs:
+        if rest is not False:
+            _add(pieces, Piece(start, stop, () if rest is True else ((start, stop, rest),)))
+        start = stop
+    return tuple(pieces)
+
+
+def _add(pieces: list[Piece], new: Piece) -> None:
+    """Add a piece, as part of the last one where that is near, unless one of them is better off without a mask."""
+    if pieces:
+        last = pieces[-1]
+        gap = new.start - last.stop
+        alone = (last.masked != new.masked or gap) and any(
+            not piece.masked and piece.stop - piece.start >= LONG for piece in (last, new)
+        )
+        if gap < GAP and not alone:
+            closed = ((last.stop, new.start, None),) if gap else ()
+            pieces[-1] = Piece(last.start, new.stop, (*last.masked, *closed, *new.masked))
+            return
+    pieces.append(new)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def attend(query, key, value, mask, bias, scale, dropout_p) -> tuple[Tensor, None]:
+    """Return the output (…, H, L, d_v); there are no weights to return. ``mask`` is a Mask or None, ``bias`` None."""
+    batch, d_v, dtype = query.shape[:-3], value.shape[-1], _dtype_of_output(query)
+    # Half precision is widened, so that what is summed over blocks is rounded once. On a CPU it is no slower.
+    tensors = [four_axes(x).to(torch.promote_types(x.dtype, torch.float32)) for x in (query, key, value)]
+    work = parts(mask, tensors[0], key.shape[-2])
+    if dropout_p:
+        output = _Replayed.apply(*tensors, work, scale, dropout_p)
+    else:
+        # torch's kernel wants keys and values of one width; columns of zeros change no product.
+        width = max(query.shape[-1], d_v)
+        tensors = [x if x.shape[-1] == width else F.pad(x, (0, width - x.shape[-1])) for x in tensors]
+        output = _Tiled.apply(*tensors, work, scale)[..., :d_v]
+    output = output.to(dtype)
+    return output.reshape(*batch, *output.shape[1:]) if query.dim() > 2 else output[0, 0], None
+
+
+def _dtype_of_output(query: Tensor) -> torch.dtype:
+    """Return the dtype that torch's own function would return: autocast narrows all but float64."""
+    narrowed = autocast_is_on("cpu") and query.dtype != torch.float64
+    return torch.get_autocast_dtype("cpu") if narrowed else query.dtype
+
+
+def four_axes(x: Tensor) -> Tensor:
+    """(…, H, L, d) → (B, H, L, d), the numbers of a row side by side."""
+    x = x.reshape(-1, *x.shape[-3:]) if x.dim() > 2 else x[None, None]
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def parts(mask: Mask | None, query: Tensor, S: int) -> list["_Part"]:
+    batch, L = query.shape[0], query.shape[-2]
+    if mask is None or len(shape := mask.shape(L, S)) < 3 or shape[0] == 1:
+        return [_Part(slice(0, batch), mask, query, S)]
+    return [_Part(slice(b, b + 1), mask._example(b), query, S) for b in range(batch)]
+
+
+class _Part:
+    """The work of one example of a batch, or of all examples where they share a mask."""
+
+    def __init__(self, examples: slice, mask: Mask | None, query: Tensor, S: int):
+        self.examples, self.mask = examples, mask
+        self.blocks = plan(mask, query.shape[-2], S)
+        self.scores_shape = (examples.stop - examples.start, *query.shape[1:3], S)
+        self.device, self.dtype = query.device, query.dtype
+        self.made: dict[tuple, Tensor] = {}
+
+    def tiles(self) -> Iterator:
+        """Yield (where the queries are, [(where the keys are, what to add to their scores, or None)])."""
+        for block in self.blocks:
+            queries = self.examples, slice(None), slice(block.start, block.stop)
+            keys = [(self.examples, slice(None), slice(piece.start, piece.stop)) for piece in block.pieces]
+            shifts = [self.shift(block, piece) for piece in block.pieces]
+            yield queries, list(zip(keys, shifts, strict=True))
+
+    def rows(self) -> Iterator:
+        """Yield, for a few queries at a time, (where they are, [where their keys are], who may attend, or None)."""
+        for block in self.blocks:
+            keys = [(self.examples, slice(None), slice(piece.start, piece.stop)) for piece in block.pieces]
+            masked = any(piece.masked for piece in block.pieces)
+            for start in range(block.start, block.stop, BLOCK):
+                rows = start, min(start + BLOCK, block.stop)
+                tiles = [self.allowed(self.mask, rows, (piece.start, piece.stop)) for piece in block.pieces if masked]
+                allowed = _side_by_side(tiles) if tiles else None
+                yield (self.examples, slice(None), slice(*rows)), keys, allowed
+
+    def shift(self, block: Block, piece: Piece) -> Tensor | None:
+        """Return 0 where a query of the block may attend to a key of the piece, and −∞ where not; None if all may."""
+        if not piece.masked:
+            return None
+        if not all(mask is None or mask._by_distance for _, _, mask in piece.masked):
+            return self._shift(block, piece)
+        # Where the distance decides, all blocks along the diagonal share one mask.
+        start, rows = block.start, block.stop - block.start
+        columns = [(first - start, last - start, repr(mask)) for first, last, mask in piece.masked]
+        kind = rows, piece.start - start, piece.stop - start, *columns
+        if kind not in self.made:
+            self.made[kind] = self._shift(block, piece)
+        return self.made[kind]
+
+    def _shift(self, block: Block, piece: Piece) -> Tensor:
+        zero, closed = (torch.tensor(number, dtype=self.dtype) for number in (0.0, -math.inf))
+        parts, end = [], piece.start
+        rows = (block.start, block.stop)
+        for start, stop, mask in (*piece.masked, (piece.stop, piece.stop, None)):
+            parts.append(zero.expand(1, 1, block.stop - block.start, start - end))
+            if mask is None:
+                parts.append(closed.expand(1, 1, block.stop - block.start, stop - start))
+            else:
+                parts.append(torch.where(self.allowed(mask, rows, (start, stop)), zero, closed))
+            end = stop
+        return _side_by_side(parts)
+
+    def allowed(self, mask: Mask, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
+        """Return who may attend to whom, (B|1, H|1, rows, columns)."""
+        allowed = masks.for_scores(mask, self.scores_shape, self.device, rows, columns)
+        return allowed.expand(*allowed.shape[:-2], rows[1] - rows[0], columns[1] - columns[0])
+
+
+def _side_by_side(parts: list[Tensor]) -> Tensor:
+    """Join (B|1, H|1, rows, …) tensors along their last axis."""
+    parts = [part for part in parts if part.shape[-1]]
+    leading = torch.broadcast_shapes(*(part.shape[:2] for part in parts))
+    return torch.cat([part.expand(*leading, *part.shape[2:]) for part in parts], dim=-1)
+
+
+def _with_error_for_a_second_derivative(backward):
+    """As ``once_differentiable``, which forgets to complain where the gradient that comes in is a constant."""
+    once = once_differentiable(backward)
+
+    def checked(ctx, grad_output):
+        return once(ctx, grad_output.detach().requires_grad_() if torch.is_grad_enabled() else grad_output)
+
+    return checked
+
+
+class _Tiled(torch.autograd.Function):
+    """Each piece by torch's flash kernel for CPUs."""
+
+    @staticmethod
+    def forward(ctx, query, key, value, parts, scale):
+        flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        output, log_sum_exp = _Rows(), _Rows()
+        for queries, pieces in chain.from_iterable(part.tiles() for part in parts):
+            found = []
+            for keys, shift in pieces:
+                out, lse = flash(query[queries], key[keys], value[keys], attn_mask=shift, scale=scale)
+                if shift is not None and len(pieces) > 1:  # torch calls the log-sum-exp of nothing 0
+                    lse = lse.masked_fill((shift == -math.inf).all(-1), -math.inf)
+                found.append((out, lse))
+            if not found:
+                found = [_nothing(query[queries])]
+            out, lse = online.merge(found)
+            output.append(queries, out)
+            # 0 where nothing is open, so that the way back need not subtract −∞ from −∞.
+            log_sum_exp.append(queries, lse if len(found) == 1 else lse.masked_fill(lse == -math.inf, 0))
+        output, log_sum_exp = output.joined(), log_sum_exp.joined()
+        ctx.save_for_backward(query, key, value, output, log_sum_exp)
+        ctx.parts, ctx.scale = parts, scale
+        return output
+
+    @staticmethod
+    @_with_error_for_a_second_derivative
+    def backward(ctx, grad_output):
+        flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+        query, key, value, output, log_sum_exp = ctx.saved_tensors
+        grad_output = grad_output if grad_output.stride(-1) == 1 else grad_output.contiguous()
+        grad_query, grad_key, grad_value = (torch.zeros_like(x) for x in (query, key, value))
+        for queries, pieces in chain.from_iterable(part.tiles() for part in ctx.parts):
+            for keys, shift in pieces:
+                forward = query[queries], key[keys], value[keys], output[queries], log_sum_exp[queries]
+                grads = flash_backward(grad_output[queries], *forward, 0.0, False, attn_mask=shift, scale=ctx.scale)
+                grad_query[queries] += grads[0]
+                grad_key[keys] += grads[1]
+                grad_value[keys] += grads[2]
+        return grad_query, grad_key, grad_value, None, None
+
+
+class _Replayed(torch.autograd.Function):
+    """A few queries at a time by their weights, dropped at random, and made again, the same, on the way back."""
+
+    @staticmethod
+    def forward(ctx, query, key, value, parts, scale, dropout_p):
+        ctx.save_for_backward(query, key, value)
+        ctx.parts, ctx.scale, ctx.dropout_p = parts, scale, dropout_p
+        ctx.random_state = torch.get_rng_state()
+        output = _Rows()
+        for queries, keys, allowed in chain.from_iterable(part.rows() for part in parts):
+            tensors = query[queries], _joined(key, queries[0], keys), _joined(value, queries[0], keys)
+            output.append(queries, explicit.attend(*tensors, allowed, None, scale, dropout_p)[0])
+        return output.joined()
+
+    @staticmethod
+    @_with_error_for_a_second_derivative
+    def backward(ctx, grad_output):
+        query, key, value = ctx.saved_tensors
+        grad_query, grad_key, grad_value = (torch.zeros_like(x) for x in (query, key, value))
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(ctx.random_state)
+            for queries, keys, allowed in chain.from_iterable(part.rows() for part in ctx.parts):
+                with torch.enable_grad():
+                    tensors = [
+                        x.detach().requires_grad_()
+                        for x in (query[queries], _joined(key, queries[0], keys), _joined(value, queries[0], keys))
+                    ]
+                    output, _ = explicit.attend(*tensors, allowed, None, ctx.scale, ctx.dropout_p)
+                of_query, *of_keys = torch.autograd.grad(output, tensors, grad_output[queries])
+                grad_query[queries] += of_query
+                widths = [at[-1].stop - at[-1].start for at in keys]
+                for at, of_key, of_value in zip(keys, *(grad.split(widths, dim=-2) for grad in of_keys), strict=True):
+                    grad_key[at] += of_key
+                    grad_value[at] += of_value
+        return grad_query, grad_key, grad_value, None, None, None
+
+
+def _nothing(query: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what queries get that may attend to nothing, in the layout of torch's kernel."""
+    rows = query.transpose(1, 2)
+    return torch.zeros_like(rows).transpose(1, 2), rows.new_zeros(rows.shape[:-1]).transpose(1, 2)
+
+
+class _Rows:
+    """Results (B, H, rows, …) of blocks of queries, to be joined to (B, H, L, …).
+
+    They lie in memory as (B, rows, H, …): so torch's kernel leaves them, and so a module reads them.
+    """
+
+    def __init__(self):
+        self.of_examples: dict[int, list[Tensor]] = {}
+
+    def append(self, queries, result: Tensor) -> None:
+        self.of_examples.setdefault(queries[0].start, []).append(result.transpose(1, 2))
+
+    def joined(self) -> Tensor:
+        each = [rows[0] if len(rows) == 1 else torch.cat(rows, dim=1) for rows in self.of_examples.values()]
+        return (each[0] if len(each) == 1 else torch.cat(each)).transpose(1, 2)
+
+
+def _joined(x: Tensor, examples: slice, places: list) -> Tensor:
+    """Return the keys of some places, one after another; without a copy where there is one place."""
+    return x[places[0]] if len(places) == 1 else torch.cat([x[examples, :, :0], *(x[at] for at in places)], dim=-2)

@@ -1,0 +1,325 @@
+"""Blocks against the dense computation: outputs, gradients, what is planned, what is stored."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attnlib import attention, masks
+from attnlib.kernels import blockwise
+from attnlib.lab.memory import peak_memory
+from tests.oracles import dense_attention, draw
+from tests.random_masks import expressions
+from tests.tolerances import assert_close
+
+SMALL = {"BLOCK": 4, "WIDE": 2, "LARGEST": 8, "SMALLEST": 2, "LONG": 6, "GAP": 2}
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Sizes at which a few queries make several blocks and pieces."""
+    for name, size in SMALL.items():
+        monkeypatch.setattr(blockwise, name, size)
+
+
+def with_gradients(function, query, key, value, grad):
+    tensors = [x.detach().requires_grad_() for x in (query, key, value)]
+    output = function(*tensors)
+    return output, *torch.autograd.grad(output, tensors, grad)
+
+
+def equals_dense(mask, allowed, query, key, value, scale=0.4):
+    grad = torch.randn(*query.shape[:-1], value.shape[-1], dtype=query.dtype)
+    ours = with_gradients(lambda q, k, v: blockwise.attend(q, k, v, mask, None, scale, 0.0)[0], query, key, value, grad)
+    theirs = with_gradients(lambda q, k, v: dense_attention(q, k, v, allowed, scale), query, key, value, grad)
+    for found, expected in zip(ours, theirs, strict=True):
+        assert_close(found, expected)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Equal to the dense computation
+
+
+@given(
+    st.data(),
+    st.integers(1, 31),
+    st.integers(1, 37),
+    st.sampled_from([(1, 1), (4, 2), (3, 1)]),
+    st.sampled_from([3, 5]),
+)
+def test_any_mask_gives_the_dense_output_and_gradients(data, L, S, heads, d_v):
+    B, (H, H_kv) = 2, heads
+    mask, allowed = data.draw(expressions(B, H, L, S))
+    query, key, value = draw(B, H, L, 3), draw(B, H_kv, S, 3), draw(B, H_kv, S, d_v)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, size in SMALL.items():
+            patch.setattr(blockwise, name, data.draw(st.integers(1, size + 3)) if name != "LARGEST" else size)
+        equals_dense(mask, torch.from_numpy(np.array(allowed)), query, key, value)
+
+
+LONG_MASKS = {
+    "none": None,
+    "causal": masks.causal(),
+    "window": masks.sliding_window(70),
+    "window that looks back": masks.causal() & masks.sliding_window(70),
+    "window and sinks": (masks.causal() & masks.sliding_window(33)) | (masks.prefix(5) & masks.causal()),
+    "prefix": masks.prefix(200) | masks.causal(),
+    "padding": masks.padding([1301, 0]),
+    "causal and padding": masks.causal() & masks.padding([1300, 400]),
+    "documents": masks.documents(torch.arange(1301) // 400) & masks.causal(),
+    "documents in several places": masks.documents(torch.arange(1301) // 100 % 3),
+    "outside of a window": ~masks.sliding_window(100),
+    "later": ~masks.causal(),
+}
+
+
+@pytest.mark.parametrize("name", LONG_MASKS)
+def test_blocks_of_the_usual_size(name):
+    mask, L, S = LONG_MASKS[name], 401, 1301
+    allowed = torch.ones(L, S, dtype=torch.bool) if mask is None else mask.dense(L, S)
+    equals_dense(mask, allowed, draw(2, 4, L, 7), draw(2, 2, S, 7), draw(2, 2, S, 5))
+
+
+def test_several_pieces_are_joined(small_blocks):
+    """A prefix, a gap, a long open run, and the edge of a window."""
+    mask, L, S = (masks.prefix(3) | masks.sliding_window(14)) & masks.causal(), 29, 31
+    assert max(len(block.pieces) for block in blockwise.plan(mask, L, S)) > 2
+    equals_dense(mask, mask.dense(L, S), draw(2, 3, L, 5), draw(2, 3, S, 5), draw(2, 3, S, 5))
+
+
+@pytest.mark.parametrize("shape", [(), (2, 3, 4)])
+def test_any_leading_axes(small_blocks, shape):
+    mask, L = masks.causal() & masks.sliding_window(3), 13
+    query, key, value = draw(*shape, L, 5), draw(*shape, L, 5), draw(*shape, L, 3)
+    output, _ = blockwise.attend(query, key, value, mask, None, 0.3, 0.0)
+    assert_close(output, dense_attention(query, key, value, mask.dense(L, L), 0.3))
+
+
+@pytest.mark.parametrize("dropout_p", [0.0, 0.3])
+def test_tensors_need_not_lie_in_order(small_blocks, dropout_p):
+    mask, L = masks.causal() & masks.padding([13, 5]), 13
+    straight = draw(2, 3, L, 5)
+    turned = straight.transpose(-1, -2).contiguous().transpose(-1, -2)
+    gradients = []
+    for x in (straight, turned):
+        leaf = x.clone(memory_format=torch.preserve_format).requires_grad_()
+        torch.manual_seed(1)
+        blockwise.attend(leaf, leaf, leaf, mask, None, 0.3, dropout_p)[0].sum().backward()  # an expanded gradient
+        gradients.append(leaf.grad)
+    assert_close(gradients[1], gradients[0])
+
+
+@pytest.mark.parametrize("scale", [-0.7, 0.0, 3.0])
+def test_any_scale(small_blocks, scale):
+    mask = masks.causal()
+    equals_dense(mask, mask.dense(17, 17), draw(1, 2, 17, 3), draw(1, 2, 17, 3), draw(1, 2, 17, 3), scale)
+
+
+@pytest.mark.parametrize("name", ["causal", "window and sinks", "causal and padding", "documents"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_as_accurate_as_torchs(name, dtype):
+    mask, L, S = LONG_MASKS[name], 401, 1301
+    query, key, value = (draw(2, 4, length, 16, dtype=dtype) for length in (L, S, S))
+    grad, allowed = draw(2, 4, L, 16, dtype=dtype), mask.dense(L, S)
+    exact = with_gradients(
+        lambda q, k, v: dense_attention(q, k, v, allowed, 0.25), query.double(), key.double(), value.double(), grad
+    )
+    ours = with_gradients(lambda q, k, v: attention(q, k, v, mask), query, key, value, grad)
+    torchs = with_gradients(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, allowed), query, key, value, grad)
+    for found, theirs, expected in zip(ours, torchs, exact, strict=True):
+        assert found.dtype == dtype
+        assert (found - expected).square().mean() <= 1.05 * (theirs - expected).square().mean()
+
+
+def test_autocast_narrows_as_torchs_function_does():
+    query, key, value = (draw(1, 2, 300, 8, dtype=torch.float32) for _ in range(3))
+    mask = masks.causal() & masks.sliding_window(40)
+    with torch.autocast("cpu"):
+        output = attention(query, key, value, mask)
+        assert output.dtype == F.scaled_dot_product_attention(query, key, value).dtype == torch.bfloat16
+        doubles = attention(query.double(), key.double(), value.double(), mask)
+        assert doubles.dtype == F.scaled_dot_product_attention(*[x.double() for x in (query, key, value)]).dtype
+    assert_close(output, attention(query, key, value, mask).bfloat16())
+
+
+@pytest.mark.parametrize("dropout_p", [0.0, 0.3])
+def test_gradcheck(small_blocks, dropout_p):
+    mask = (masks.causal() & masks.padding([9, 4])) | masks.prefix(2)
+    tensors = (
+        draw(2, 4, 7, 3, requires_grad=True),
+        draw(2, 2, 9, 3, requires_grad=True),
+        draw(2, 2, 9, 2, requires_grad=True),
+    )
+
+    def compute(query, key, value):
+        torch.manual_seed(3)
+        return blockwise.attend(query, key, value, mask, None, 0.5, dropout_p)[0]
+
+    assert torch.autograd.gradcheck(compute, tensors)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Dropout
+
+
+def test_dropout_drops_weights_and_scales_the_others(small_blocks):
+    """With the identity as values, the output is the weights."""
+    L, p = 61, 0.3
+    query, key, mask = draw(1, 2, L, 3), draw(1, 2, L, 3), masks.causal() & masks.sliding_window(30)
+    dropped, _ = blockwise.attend(query, key, torch.eye(L).double().expand(1, 2, L, L), mask, None, 0.5, p)
+    weights = dense_attention(query, key, torch.eye(L).double(), mask.dense(L, L), 0.5)
+    kept = dropped != 0
+    assert 0.65 < kept.sum() / (weights != 0).sum() < 0.75
+    assert_close(dropped[kept], weights[kept] / (1 - p))
+
+
+def test_the_way_back_leaves_the_random_numbers_alone(small_blocks):
+    leaf = draw(1, 1, 17, 3, requires_grad=True)
+    output, _ = blockwise.attend(leaf, leaf, leaf, masks.causal(), None, 0.5, 0.3)
+    state = torch.get_rng_state()
+    torch.rand(5)
+    moved = torch.get_rng_state()
+    output.sum().backward()
+    assert torch.equal(torch.get_rng_state(), moved)
+    assert not torch.equal(state, moved)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The plan
+
+
+@given(st.data(), st.integers(1, 700), st.integers(1, 700))
+def test_blocks_take_each_query_once_and_pieces_lie_apart(data, L, S):
+    mask, _ = data.draw(expressions(1, 1, L % 50 + 1, S % 50 + 1))
+    mask = (
+        mask
+        if L <= 50 and S <= 50 and L == L % 50 + 1 and S == S % 50 + 1
+        else masks.causal() & masks.sliding_window(9)
+    )
+    blocks = blockwise.plan(mask._example(0), L, S)
+    assert [0, *(block.stop for block in blocks)] == [*(block.start for block in blocks), L]
+    assert all(block.start < block.stop for block in blocks)
+    for block in blocks:
+        edges = [edge for piece in block.pieces for edge in (piece.start, piece.stop)]
+        assert edges == sorted(edges)
+        assert all(0 <= piece.start < piece.stop <= S for piece in block.pieces)
+
+
+def pairs(mask, L, S):
+    return sum(block.pairs for block in blockwise.plan(mask, L, S))
+
+
+def test_what_is_computed_is_little_more_than_what_is_open():
+    L = 4096
+    window = masks.causal() & masks.sliding_window(256)
+    packed = masks.documents(torch.arange(L) // 512) & masks.causal()
+    for mask, most in ((window, 1.6), (packed, 1.3), (masks.causal(), 1.15), (masks.padding([1000]), 1.0)):
+        open_pairs = int(mask.dense(L, L).expand(1, 1, L, L).sum())
+        assert open_pairs <= pairs(mask, L, L) <= most * open_pairs
+
+
+def test_work_grows_with_the_length_not_with_its_square():
+    window = masks.causal() & masks.sliding_window(256)
+    assert pairs(window, 65_536, 65_536) < 2.01 * pairs(window, 32_768, 32_768)
+
+
+def test_what_needs_no_mask_gets_none():
+    assert blockwise.plan(None, 5000, 7) == [blockwise.Block(0, 5000, (blockwise.Piece(0, 7),))]
+    assert blockwise.plan(masks.padding([6]), 5000, 7) == [blockwise.Block(0, 5000, (blockwise.Piece(0, 6),))]
+    assert blockwise.plan(masks.padding([0]), 5000, 7) == [blockwise.Block(0, 5000, ())]
+    documents = masks.documents(torch.tensor([0] * 300 + [1] * 200))
+    assert blockwise.plan(documents, 500, 500) == [
+        blockwise.Block(0, 300, (blockwise.Piece(0, 300),)),
+        blockwise.Block(300, 500, (blockwise.Piece(300, 500),)),
+    ]
+
+
+def test_a_long_open_run_is_computed_without_a_mask():
+    last = blockwise.plan(masks.causal(), 4096, 4096)[-1]
+    assert [bool(piece.masked) for piece in last.pieces] == [False, True]
+    assert last.pieces[0].stop == last.start + 1
+
+
+def test_short_documents_share_a_block():
+    blocks = blockwise.plan(masks.documents(torch.arange(640) // 10), 640, 640)
+    assert len(blocks) <= 640 // 100
+
+
+def test_runs_that_lie_near_are_computed_together():
+    ids = torch.tensor(([0] * 100 + [1] * 10) * 5)
+    blocks = blockwise.plan(masks.documents(ids), 550, 550)
+    assert all(len(block.pieces) == 1 for block in blocks)
+
+
+def test_blocks_along_the_diagonal_share_their_masks():
+    x = torch.zeros(1, 1, 1280, 2)
+    (part,) = blockwise.parts(masks.causal() & masks.sliding_window(100), x, 1280)
+    for _ in part.tiles():
+        pass
+    assert len(part.made) == 2  # the first block, which has nothing before it, and all others
+    assert all(shift.dtype == x.dtype for shift in part.made.values())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Memory
+
+
+@pytest.mark.parametrize("dropout_p", [0.0, 0.1])
+@pytest.mark.parametrize("name", ["window", "documents", "causal and padding"])
+def test_memory_grows_with_the_length_not_with_its_square(name, dropout_p):
+    def used(L):
+        mask = {
+            "window": masks.causal() & masks.sliding_window(64),
+            "documents": masks.documents(torch.arange(L) // 128) & masks.causal(),
+            "causal and padding": masks.causal() & masks.padding([L, L - 100]) & masks.sliding_window(64),
+        }[name]
+        x = torch.randn(2, 2, L, 8, requires_grad=True)
+        return peak_memory(lambda: attend_and_back(x, mask))
+
+    def attend_and_back(x, mask):
+        output, _ = blockwise.attend(x, x, x, mask, None, 0.3, dropout_p)
+        output.backward(output.detach())
+        return x.grad
+
+    sizes = [used(L) for L in (2048, 4096, 8192)]
+    for smaller, larger in itertools.pairwise(sizes):
+        assert larger < 2.1 * smaller
+    assert sizes[-1] < 8192**2  # one byte for each pair, for a single head, would already be more
+
+
+def test_a_whole_row_of_keys_is_never_masked_for_all_queries_at_once():
+    """Causal attention to a long past: the open keys need no mask, so the masks stay small."""
+    largest = max(
+        (block.stop - block.start) * (stop - start)
+        for block in blockwise.plan(masks.causal(), 65_536, 65_536)
+        for piece in block.pieces
+        for start, stop, _ in piece.masked
+    )
+    assert largest < 600**2
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_derivative_is_refused_not_wrong():
+    leaf = draw(1, 1, 200, 3, requires_grad=True)
+    output, _ = blockwise.attend(leaf, leaf, leaf, masks.causal(), None, 0.5, 0.0)
+    (grad,) = torch.autograd.grad(output.sum(), leaf, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+
+
+def test_scores_of_minus_infinity_where_all_is_open_stay_zero_on_the_way_back():
+    leaf = draw(2, 1, 300, 3, requires_grad=True)
+    mask = masks.padding([300, 0]) & masks.causal()
+    output, _ = blockwise.attend(leaf, leaf, leaf, mask, None, 1 / math.sqrt(3), 0.0)
+    output.sum().backward()
+    assert not output[1].any()
+    assert not leaf.grad[1].any()
+    assert leaf.grad[0].any()
+    assert leaf.grad.isfinite().all()

@@ -1,0 +1,140 @@
+"""Which kernel is taken, and what is said of it."""
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from attnlib import MultiHeadAttention, attention, attention_weights, kernels, masks
+from attnlib.kernels import blockwise, choice, fused
+from attnlib.kernels.choice import choose
+
+L = 256
+LONG = torch.zeros(1, 1, L, 2)
+WINDOW = masks.causal() & masks.sliding_window(16)
+
+
+@pytest.mark.parametrize(
+    ("mask", "options", "kernel"),
+    [
+        (None, {}, "fused"),
+        (masks.causal(), {}, "fused"),
+        (WINDOW, {}, "blockwise"),
+        (~masks.causal(), {}, "blockwise"),
+        (masks.padding([200]), {}, "blockwise"),
+        (masks.causal() & masks.padding([200]), {}, "blockwise"),
+        (masks.documents(torch.arange(L) // 64), {}, "blockwise"),
+        (masks.prefix(10) | masks.causal(), {}, "blockwise"),
+        (WINDOW.dense(L, L), {}, "fused"),
+        (masks.from_tensor(WINDOW.dense(L, L)), {}, "fused"),
+        (masks.from_tensor(WINDOW.dense(L, L)) & masks.padding([200]), {}, "blockwise"),
+        (WINDOW, {"bias": torch.zeros(L, L)}, "fused"),
+        (WINDOW, {"need_weights": True}, "explicit"),
+        (None, {"need_weights": True}, "explicit"),
+        (masks.causal(), {"dropout_p": 0.1}, "blockwise"),
+    ],
+)
+def test_the_choice(mask, options, kernel):
+    assert choose(LONG, LONG, LONG, mask, **options).kernel == kernel
+
+
+def test_causal_with_other_lengths_is_not_torchs():
+    assert choose(LONG, torch.zeros(1, 1, 2 * L, 2), LONG, masks.causal()).kernel == "blockwise"
+
+
+def test_few_pairs_are_computed_in_one_call():
+    few = torch.zeros(1, 1, 127, 2)
+    assert 127 * 129 < choice.FEW_PAIRS <= 128**2
+    assert choose(few, torch.zeros(1, 1, 129, 2), few, WINDOW).kernel == "fused"
+    assert choose(torch.zeros(1, 1, 128, 2), torch.zeros(1, 1, 128, 2), few, WINDOW).kernel == "blockwise"
+
+
+def test_dropout_without_a_mask_is_cut_into_blocks_where_the_weights_are_many(monkeypatch):
+    assert choose(LONG, LONG, LONG, None, dropout_p=0.1).kernel == "fused"
+    monkeypatch.setattr(choice, "MANY_WEIGHTS", L * L)
+    assert choose(LONG, LONG, LONG, None, dropout_p=0.1).kernel == "blockwise"
+    assert choose(LONG, LONG, LONG, None).kernel == "fused"
+
+
+def test_nothing_is_cut_into_blocks_where_numbers_cannot_be_read():
+    meta = LONG.to("meta")
+    assert choose(meta, meta, meta, WINDOW).kernel == "fused"
+    with FakeTensorMode() as mode:
+        fake = mode.from_tensor(LONG)
+    assert choose(fake, fake, fake, WINDOW).kernel == "fused"
+    seen = []
+    torch.func.vmap(lambda x: seen.append(choose(x, x, x, WINDOW).kernel) or x)(LONG[None])
+    torch.func.grad(lambda x: seen.append(choose(x, x, x, WINDOW).kernel) or x.sum())(LONG)
+    assert seen == ["fused", "fused"]
+    empty = LONG[:0]
+    assert choose(empty, empty, empty, WINDOW).kernel == "fused"
+
+
+def test_a_compiled_graph_has_no_blocks():
+    x, bad = torch.randn(1, 2, L, 4), torch.randn(1, 2, L, 4)
+    bad[:, :, -1] = torch.nan
+    compiled = torch.compile(attention, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x, x, x, WINDOW), attention(x, x, x, WINDOW))
+    torch.testing.assert_close(compiled(x, bad, bad, WINDOW), attention(x, bad, bad, WINDOW), equal_nan=True)
+
+
+@pytest.mark.parametrize("transform", [torch.func.vmap, torch.func.functionalize])
+def test_transforms_of_functions_work_on_long_rows(transform):
+    x = torch.randn(3, 2, L, 4)
+    torch.testing.assert_close(transform(lambda a: attention(a, a, a, WINDOW))(x), attention(x, x, x, WINDOW))
+
+
+def test_the_choice_is_what_computes(monkeypatch):
+    taken = []
+    for kernel in (blockwise, fused):
+        real = kernel.attend
+        monkeypatch.setattr(kernel, "attend", lambda *a, k=kernel, real=real: taken.append(k.__name__) or real(*a))
+    layer, x = MultiHeadAttention(2, 8).eval(), torch.randn(1, L, 8)
+    layer(x)
+    layer(x, mask=masks.causal())
+    layer(x, mask=WINDOW)
+    attention_weights(LONG, LONG, WINDOW)
+    assert [name.rpartition(".")[2] for name in taken] == ["fused", "fused", "blockwise"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# In words
+
+
+def test_every_reason_is_a_sentence_when_explained():
+    for mask in (None, masks.causal(), WINDOW, WINDOW.dense(L, L), masks.padding([7])):
+        sentence = kernels.explain(LONG, LONG, mask)
+        kernel, _, reason = sentence.partition(": ")
+        assert kernel in choice.KERNELS
+        assert reason.endswith(".")
+        assert "\n" not in sentence
+
+
+def test_blocks_are_counted():
+    padded = torch.zeros(2, 1, L, 2)
+    assert "; 75 % of the pairs are computed, block by block (2)." in kernels.explain(
+        padded, padded, masks.padding([L, L // 2])
+    )
+    assert "; 50 % of the pairs are computed, block by block (1)." in kernels.explain(
+        LONG, LONG, masks.padding([L // 2])
+    )
+    matrix = torch.zeros(L, 2)
+    assert "; 50 % of the pairs are computed" in kernels.explain(matrix, matrix, masks.padding([L // 2]))
+
+
+def test_a_mask_that_opens_all_needs_no_kernel_of_its_own():
+    assert kernels.explain(LONG[:, :, :1], LONG, masks.causal()) == kernels.explain(LONG[:, :, :1], LONG)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((LONG, LONG[..., :1]), ValueError, "key: expected d_k = 2"),
+        ((LONG, None), TypeError, "key: expected a tensor, got NoneType"),
+        ((LONG, LONG, masks.padding([L + 1])), ValueError, "lengths: expected at most"),
+        ((LONG, LONG, masks.padding([1, 2, 3])), ValueError, "mask: expected shape"),
+        ((LONG, LONG, torch.zeros(L, L)), TypeError, "mask: expected bool"),
+    ],
+)
+def test_what_cannot_be_computed_is_not_explained(arguments, error, message):
+    with pytest.raises(error, match=message):
+        kernels.explain(*arguments)
