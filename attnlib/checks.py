@@ -3,7 +3,7 @@
 import operator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def whole_number(name: str, value: int, at_least: int = 1) -> int:
@@ -77,3 +77,16 @@ def same_kind(name: str, x: Tensor, query: Tensor) -> None:
     if x.dim() != query.dim() or x.dim() < 2:
         axes = "(…, H, L, d), or (L, d), with as many axes as query"
         raise ValueError(f"{name}: expected {axes}, got {tuple(x.shape)} beside query {tuple(query.shape)}")
+
+
+def is_plain(*tensors: Tensor) -> bool:
+    """Say whether these are tensors of no special kind, in eager mode: whose numbers may be read, and written.
+
+    >>> is_plain(torch.zeros(1)), is_plain(torch.zeros(1, device="meta"))
+    (True, True)
+    >>> torch.func.vmap(lambda x: x + is_plain(x))(torch.zeros(2))
+    tensor([0., 0.])
+    """
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return False
+    return all(type(x) in (Tensor, nn.Parameter) for x in tensors)

@@ -94,9 +94,10 @@ def attention_weights(
     tensor([[0.2500, 0.7500]])
     """
     _check(query, key, None, mask, bias, scale, dropout_p=0.0)
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     mask = masks.needed(mask, query.shape[-2], key.shape[-2])
     (query, key, _), mask, (poisoned, _) = _quarantine(query, key, None, mask)
-    return _poison(explicit.weights(query, key, mask, bias, _scale(query, scale)), poisoned)
+    return _poison(explicit.weights(query, key, mask, bias, scale), poisoned)
 
 
 def attend(
@@ -112,15 +113,17 @@ def attend(
 ) -> tuple[Tensor, Tensor | None]:
     """:func:`attention` with, on request, the weights before dropout beside the output."""
     _check(query, key, value, mask, bias, scale, dropout_p)
+    return compute(query, key, value, mask, bias, scale, dropout_p, need_weights)
+
+
+def compute(query, key, value, mask, bias=None, scale=None, dropout_p=0.0, need_weights=False):
+    """:func:`attend` without its checks, for a caller that has made them."""
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     mask = masks.needed(mask, query.shape[-2], key.shape[-2])
     (query, key, value), mask, (poisoned_weights, poisoned) = _quarantine(query, key, value, mask)
     kernel, _ = choose(query, key, value, mask, bias=bias, dropout_p=dropout_p, need_weights=need_weights)
-    output, weights = KERNELS[kernel].attend(query, key, value, mask, bias, _scale(query, scale), dropout_p)
-    return _poison(output, poisoned), _poison(weights, poisoned_weights) if need_weights else None
-
-
-def _scale(query: Tensor, scale: float | None) -> float:
-    return 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    output, weights = KERNELS[kernel].attend(query, key, value, mask, bias, scale, dropout_p)
+    return _poison(output, poisoned), _poison(weights, poisoned_weights)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -170,19 +173,19 @@ def _clear(x: Tensor, rows: Tensor) -> Tensor:
     return x.masked_fill(rows.unsqueeze(-1), 0)
 
 
-def _poison(x: Tensor, rows: Tensor | None) -> Tensor:
+def _poison(x: Tensor | None, rows: Tensor | None) -> Tensor | None:
     # No gradient flows into these rows: what is lost in the padding must not spread by the way back.
-    return x if rows is None else x.masked_fill(rows, float("nan"))
+    return x if x is None or rows is None else x.masked_fill(rows, float("nan"))
 
 
-def _may_be_infinite(*tensors: Tensor | None) -> bool:
+def _may_be_infinite(query: Tensor, key: Tensor, value: Tensor | None) -> bool:
     """Look at the numbers where looking is cheap; elsewhere say yes, and let the tensors decide without a branch."""
-    tensors = [x for x in tensors if x is not None]
-    if torch.compiler.is_compiling() or not all(x.is_cpu for x in tensors):
+    if torch.compiler.is_compiling() or not query.is_cpu:
         return True
     try:
         # A sum is finite only if every term is; a sum that overflows costs the slow way, nothing else.
-        return not math.isfinite(sum(x.detach().sum() for x in tensors))
+        total = query.detach().sum().item() + key.detach().sum().item()
+        return not math.isfinite(total if value is None else total + value.detach().sum().item())
     except RuntimeError:  # fake tensors, and those of torch.func, have no numbers to look at
         return True
 
@@ -205,7 +208,7 @@ def _check(query, key, value, mask, bias, scale, dropout_p) -> None:
 
 def check_dropout(name: str, probability: float) -> None:
     """Hold that ``probability`` is a number in [0, 1)."""
-    if not isinstance(probability, Real):
+    if not isinstance(probability, float | Real):  # float first: to ask an abstract class takes longer
         raise TypeError(f"{name}: expected a number, got {type(probability).__name__}")
     if not 0 <= probability < 1:
         raise ValueError(f"{name}: expected a probability in [0, 1), got {probability}")

@@ -524,6 +524,8 @@ def check(mask: Mask | Tensor, scores_shape: Sequence[int]) -> None:
     L, S = scores_shape[-2:]
     if isinstance(mask, Mask):
         shape = mask.shape(L, S)
+        if len(shape) == 2:  # (L, S), which fits all scores
+            return
     else:
         check_bool("mask", mask)
         _check_sizes("mask", mask, L, S, axes=len(scores_shape))

@@ -169,15 +169,8 @@ class MultiHeadAttention(nn.Module):
         if self.rotary is not None:
             # As with masks, the last query stands at the last key.
             queries = self.rotary(queries, keys.shape[-2] - queries.shape[-2])
-        heads, weights = functional.attend(
-            queries,
-            keys,
-            values,
-            mask,
-            bias=bias,
-            dropout_p=self.dropout if self.training else 0.0,
-            need_weights=need_weights,
-        )
+        dropout_p = self.dropout if self.training else 0.0
+        heads, weights = functional.compute(queries, keys, values, mask, bias, None, dropout_p, need_weights)
         if need_weights:
             self.attn = weights.detach()
         # (B, H, L, d_v) → (B, L, H·d_v) → (B, L, d_model)
@@ -227,23 +220,30 @@ class MultiHeadAttention(nn.Module):
         """Check the inputs, and fill in those that were left out."""
         if reads_only and (key is not None or value is not None):
             raise ValueError("key: expected none beside a cache that remember() made: it holds the keys and values")
-        if key is None and value is not None:
-            raise ValueError("key: expected a key beside the value, got None")
-        key = query if key is None else key
-        value = key if value is None else value
-        for name, x in (("query", query), ("key", key), ("value", value)):
-            if not isinstance(x, Tensor):
-                raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
-            if x.dtype != self.wq.weight.dtype and not autocast_is_on(x.device.type):
-                raise TypeError(f"{name}: expected the layer's dtype {self.wq.weight.dtype}, got {x.dtype}")
-            if x.dim() not in (2, 3) or x.dim() != query.dim() or x.shape[-1] != self.d_model:
-                axes = f"(B, L, d_model = {self.d_model}), or (L, d_model), with as many axes as query"
-                raise ValueError(f"{name}: expected {axes}, got {tuple(x.shape)}")
+        self._check_tokens("query", query, query)
+        if key is None:
+            if value is not None:
+                raise ValueError("key: expected a key beside the value, got None")
+            return query, query
+        self._check_tokens("key", key, query)
         if key.shape[:-2] != query.shape[:-2]:
             raise ValueError(f"key: expected a batch of {query.shape[0]} as in query, got {key.shape[0]}")
+        if value is None:
+            return key, key
+        self._check_tokens("value", value, query)
         if value.shape != key.shape:
             raise ValueError(f"value: expected key's shape {tuple(key.shape)}, got {tuple(value.shape)}")
         return key, value
+
+    def _check_tokens(self, name, x, query) -> None:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
+        weight = self.wq.weight
+        if x.dtype != weight.dtype and not autocast_is_on(x.device.type):
+            raise TypeError(f"{name}: expected the layer's dtype {weight.dtype}, got {x.dtype}")
+        if x.dim() not in (2, 3) or x.dim() != query.dim() or x.shape[-1] != self.d_model:
+            axes = f"(B, L, d_model = {self.d_model}), or (L, d_model), with as many axes as query"
+            raise ValueError(f"{name}: expected {axes}, got {tuple(x.shape)}")
 
     def _check_scores(self, query, key, mask, bias, cache) -> None:
         """Check what the scores must fit, before a cache is written to."""

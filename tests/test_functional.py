@@ -12,6 +12,7 @@ from torch import nn
 
 from attnlib import attention, attention_weights, functional, masks
 from attnlib.kernels import explicit, fused
+from attnlib.lab.memory import peak_memory
 from tests.oracles import (
     D_K,
     D_V,
@@ -778,3 +779,8 @@ def test_a_scale_of_zero_is_a_scale(compute):
 
 def test_kernels_say_that_fused_keeps_no_weights():
     assert fused.attend(*draw_qkv(B), None, None, 1.0, 0.0)[1] is None
+
+
+def test_keys_and_values_of_two_widths_take_no_room_for_the_weights():
+    query, key, value = (torch.randn(1, 2, 2048, width) for width in (4, 4, 8))
+    assert peak_memory(lambda: attention(query, key, value, masks.causal())) < 2048**2

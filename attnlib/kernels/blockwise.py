@@ -25,13 +25,12 @@ from dataclasses import dataclass
 from itertools import chain
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from attnlib import masks
 from attnlib.checks import autocast_is_on
-from attnlib.kernels import explicit, online
+from attnlib.kernels import explicit, fused, online
 from attnlib.masks import Mask
 
 __all__ = ["Block", "Piece", "attend", "parts", "plan"]
@@ -147,9 +146,8 @@ def attend(query, key, value, mask, bias, scale, dropout_p) -> tuple[Tensor, Non
     if dropout_p:
         output = _Replayed.apply(*tensors, work, scale, dropout_p)
     else:
-        # torch's kernel wants keys and values of one width; columns of zeros change no product.
-        width = max(query.shape[-1], d_v)
-        tensors = [x if x.shape[-1] == width else F.pad(x, (0, width - x.shape[-1])) for x in tensors]
+        if query.shape[-1] != d_v:
+            tensors = fused.of_one_width(*tensors)
         output = _Tiled.apply(*tensors, work, scale)[..., :d_v]
     output = output.to(dtype)
     return output.reshape(*batch, *output.shape[1:]) if query.dim() > 2 else output[0, 0], None

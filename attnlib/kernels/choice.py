@@ -2,8 +2,7 @@
 
 from typing import NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from attnlib import checks, masks
 from attnlib.kernels import blockwise, explicit, fused
@@ -24,6 +23,17 @@ class Choice(NamedTuple):
     reason: str
 
 
+WEIGHTS = Choice("explicit", "the weights are asked for")
+NO_MASK = Choice("fused", "there is no mask, so each pair is computed")
+PAIRWISE = Choice("fused", "a mask that is given pair by pair does not say which runs of keys are open")
+BIAS = Choice("fused", "a bias holds a number for each pair, so each pair is computed")
+IS_CAUSAL = Choice("fused", "torch's is_causal is this mask")
+NOT_PLAIN = Choice("fused", "only plain tensors on a CPU, outside of compiled graphs, can be cut into blocks")
+TOO_FEW = Choice("fused", "there are too few pairs for a plan to pay")
+STRUCTURE = Choice("blockwise", "the mask says which runs of keys are open")
+FORGOTTEN = Choice("blockwise", "with dropout, torch's kernel would store all weights")
+
+
 def choose(query, key, value, mask, *, bias=None, dropout_p=0.0, need_weights=False) -> Choice:
     """Return the kernel for checked arguments, and the reason. ``mask`` is None where it would leave everything open.
 
@@ -32,31 +42,24 @@ def choose(query, key, value, mask, *, bias=None, dropout_p=0.0, need_weights=Fa
     >>> choose(x, x, x, masks.sliding_window(8))
     Choice(kernel='blockwise', reason='the mask says which runs of keys are open')
     """
-    L, S = query.shape[-2], key.shape[-2]
     if need_weights:
-        return Choice("explicit", "the weights are asked for")
-    if bias is not None:
-        return Choice("fused", "a bias holds a number for each pair, so each pair is computed")
-    if not _plain(query, key, value):
-        return Choice("fused", "only plain tensors on a CPU, outside of compiled graphs, can be cut into blocks")
+        return WEIGHTS
+    if mask is None and not dropout_p:
+        return NO_MASK
     if isinstance(mask, Tensor | masks.Given):
-        return Choice("fused", "a mask that is given pair by pair does not say which runs of keys are open")
-    if dropout_p and query[..., 0].numel() * S >= MANY_WEIGHTS:
-        return Choice("blockwise", "with dropout, torch's kernel would store all weights")
+        return PAIRWISE
+    if bias is not None:
+        return BIAS
+    if not (query.is_cpu and query.numel() and checks.is_plain(query, key, value)):
+        return NOT_PLAIN
+    L, S = query.shape[-2], key.shape[-2]
+    if dropout_p and query.shape[:-1].numel() * S >= MANY_WEIGHTS:
+        return FORGOTTEN
     if mask is None:
-        return Choice("fused", "there is no mask, so each pair is computed")
+        return NO_MASK
     if isinstance(mask, masks.Causal) and L == S and not dropout_p:
-        return Choice("fused", "torch's is_causal is this mask")
-    if L * S < FEW_PAIRS:
-        return Choice("fused", "there are too few pairs for a plan to pay")
-    return Choice("blockwise", "the mask says which runs of keys are open")
-
-
-def _plain(*tensors: Tensor) -> bool:
-    """Say whether kernels may look at the mask's numbers, and write into tensors block by block."""
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        return False
-    return all(type(x) in (Tensor, nn.Parameter) and x.is_cpu for x in tensors) and tensors[0].numel() > 0
+        return IS_CAUSAL
+    return STRUCTURE if L * S >= FEW_PAIRS else TOO_FEW
 
 
 def explain(query: Tensor, key: Tensor, mask: Mask | Tensor | None = None) -> str:

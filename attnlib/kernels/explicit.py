@@ -7,37 +7,46 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attnlib import masks
-from attnlib.checks import autocast_is_on
+from attnlib.checks import autocast_is_on, is_plain
 
 
 def attend(query, key, value, mask, bias, scale, dropout_p) -> tuple[Tensor, Tensor]:
     """Return the output (…, H, L, d_v) and the weights (…, H, L, S), these before dropout."""
+    dtype = query.dtype
     with without_autocast(query.device.type):
+        query, key, value = (_widened(x) for x in (query, key, value))
         exact = _weights(query, key, mask, bias, scale)
         kept = F.dropout(exact, dropout_p) if dropout_p else exact
-        output = kept @ for_each_head(value, query).to(exact.dtype)
-    return output.to(query.dtype), exact.to(query.dtype)
+        output = kept @ for_each_head(value, query).to(exact.dtype)  # a bias in float64 makes all so
+    return (output, exact) if exact.dtype == dtype else (output.to(dtype), exact.to(dtype))
 
 
 def weights(query, key, mask, bias, scale) -> Tensor:
     """Return softmax(Q·Kᵀ·scale + bias) over the allowed keys (…, H, L, S)."""
     with without_autocast(query.device.type):
-        return _weights(query, key, mask, bias, scale).to(query.dtype)
+        return _weights(_widened(query), _widened(key), mask, bias, scale).to(query.dtype)
+
+
+def _widened(x: Tensor) -> Tensor:
+    """Half precision becomes float32 before the products: a softmax in float32 alone does not help."""
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
 def _weights(query, key, mask, bias, scale) -> Tensor:
-    # Half precision is widened before the products: a softmax in float32 alone does not help.
-    wide = torch.promote_types(query.dtype, torch.float32)
-    scores = (query.to(wide) * scale) @ for_each_head(key, query).to(wide).transpose(-2, -1)
-    if mask is None and bias is None:
-        return torch.softmax(scores, dim=-1)
+    scores = (query * scale) @ for_each_head(key, query).transpose(-2, -1)
+    in_place = scores.is_cpu and is_plain(scores)
     if bias is not None:
         scores = scores + bias
     if mask is not None:
-        scores = scores.masked_fill(~masks.for_scores(mask, scores.shape, scores.device), float("-inf"))
-    # A row of −∞ would become NaN: softmax sees zeros there instead, and the row's weights are set to zero after.
-    nothing_open = (scores == float("-inf")).all(dim=-1, keepdim=True)
-    return torch.softmax(scores.masked_fill(nothing_open, 0), dim=-1).masked_fill(nothing_open, 0)
+        closed = ~masks.for_scores(mask, scores.shape, scores.device)
+        scores = (scores.masked_fill_ if in_place else scores.masked_fill)(closed, float("-inf"))
+    if (mask is not None or bias is not None) and scores.shape[-1]:
+        # A row of −∞ would become NaN: softmax sees zeros there instead, and the row's weights are set to zero after.
+        nothing_open = scores.detach().amax(dim=-1, keepdim=True) == float("-inf")
+        if not in_place or nothing_open.any():
+            return torch.softmax(scores.masked_fill(nothing_open, 0), dim=-1).masked_fill(nothing_open, 0)
+    # Fresh memory costs more than the softmax: where nothing is recorded, the weights take the place of the scores.
+    return torch.softmax(scores, dim=-1, out=scores if in_place and not scores.requires_grad else None)
 
 
 def for_each_head(keys: Tensor, query: Tensor) -> Tensor:

@@ -9,16 +9,34 @@ from attnlib import masks
 
 def attend(query, key, value, mask, bias, scale, dropout_p) -> tuple[Tensor, None]:
     """Attend with ``F.scaled_dot_product_attention``; there are no weights to return."""
-    L, S = query.shape[-2], key.shape[-2]
-    # torch aligns is_causal at the first key; ours at the last. They agree when L = S.
-    is_causal = _decided(isinstance(mask, masks.Causal) and bias is None and L == S)
-    attn_mask = None if is_causal else _attn_mask(query, S, mask, bias)
-    grouped = _decided(query.dim() > 2 and query.shape[-3] != key.shape[-3])
+    attn_mask, is_causal = None, False
+    if mask is not None or bias is not None:
+        # torch aligns is_causal at the first key; ours at the last. They agree when L = S.
+        is_causal = isinstance(mask, masks.Causal) and bias is None and _decided(query.shape[-2] == key.shape[-2])
+        attn_mask = None if is_causal else _attn_mask(query, key.shape[-2], mask, bias)
+    grouped = query.dim() > 2 and _decided(query.shape[-3] != key.shape[-3])
+    d_v, dtype = value.shape[-1], query.dtype
+    two_widths = query.is_cpu and not dropout_p and _decided(query.shape[-1] != d_v)
+    if two_widths:
+        query, key, value = of_one_width(query, key, value)
     # By attribute, not imported by name: torch's context parallelism replaces the function.
     output = F.scaled_dot_product_attention(
         query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=grouped
     )
+    if two_widths:
+        # Autocast has narrowed float32 already.
+        output = output[..., :d_v] if dtype == torch.float32 else output[..., :d_v].to(dtype)
     return output, None
+
+
+def of_one_width(query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
+    """Widen what is narrower by columns of zeros, which change no product, and half precision to float32.
+
+    torch's kernel for CPUs wants one width. Where there are two, torch stores the weights, in float32.
+    """
+    width = max(query.shape[-1], value.shape[-1])
+    wide = torch.promote_types(query.dtype, torch.float32)
+    return [F.pad(x.to(wide), (0, width - x.shape[-1])) for x in (query, key, value)]
 
 
 def _decided(condition: bool) -> bool:

@@ -136,9 +136,11 @@ def test_half_precision_is_as_accurate_as_torchs(name, dtype):
         assert (found - expected).square().mean() <= 1.05 * (theirs - expected).square().mean()
 
 
-def test_autocast_narrows_as_torchs_function_does():
-    query, key, value = (draw(1, 2, 300, 8, dtype=torch.float32) for _ in range(3))
-    mask = masks.causal() & masks.sliding_window(40)
+@pytest.mark.parametrize("d_v", [8, 5])
+@pytest.mark.parametrize("mask", [masks.causal(), masks.causal() & masks.sliding_window(40)])
+def test_autocast_narrows_as_torchs_function_does(d_v, mask):
+    query, key = (draw(1, 2, 300, 8, dtype=torch.float32) for _ in range(2))
+    value = draw(1, 2, 300, d_v, dtype=torch.float32)
     with torch.autocast("cpu"):
         output = attention(query, key, value, mask)
         assert output.dtype == F.scaled_dot_product_attention(query, key, value).dtype == torch.bfloat16
