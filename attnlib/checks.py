@@ -17,9 +17,10 @@ def whole_number(name: str, value: int, at_least: int = 1) -> int:
     >>> whole_number("size", 3)
     3
     """
-    if not isinstance(value, torch.SymInt):
-        if isinstance(value, bool) or not hasattr(value, "__index__"):
-            raise TypeError(f"{name}: expected a whole number, got {type(value).__name__}")
+    # In a compiled graph with open sizes, a SymInt calls itself an int and takes no operator.index.
+    if isinstance(value, bool) or not (isinstance(value, int | torch.SymInt) or hasattr(value, "__index__")):
+        raise TypeError(f"{name}: expected a whole number, got {type(value).__name__}")
+    if not isinstance(value, int | torch.SymInt):
         value = operator.index(value)
     if value < at_least:
         raise ValueError(f"{name}: expected at least {at_least}, got {value}")

@@ -1,19 +1,43 @@
 """Where a token stands: attention itself does not know.
 
+=======================  ======================  ======================================
+encoding                 acts on                 after the n = ``len(cache)`` tokens of
+                                                 a cache, positions continue
+=======================  ======================  ======================================
+:func:`sinusoidal`       the tokens: added       ``sinusoidal(L, d_model, offset=n)``
+:class:`Learned`         the tokens: added       ``learned(L, offset=n)``
+:class:`Rotary`          queries, keys: turned   by themselves, in MultiHeadAttention
+:func:`alibi`            the scores: ``bias=``   ``alibi(H, L, n + L)``
+:class:`T5RelativeBias`  the scores: ``bias=``   ``relative(L, n + L)``
+=======================  ======================  ======================================
+
 >>> sinusoidal(2, 4)
 tensor([[0.0000, 1.0000, 0.0000, 1.0000],
         [0.8415, 0.5403, 0.0100, 0.9999]])
 """
 
+import math
+import sys
+from functools import lru_cache
+from numbers import Real
+
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnlib.checks import whole_number
 
-__all__ = ["Rotary", "sinusoidal"]
+__all__ = ["Learned", "Rotary", "T5RelativeBias", "alibi", "alibi_slopes", "sinusoidal"]
 
 
-def sinusoidal(length: int, d_model: int, *, base: float = 10_000.0) -> Tensor:
+# ---------------------------------------------------------------------------------------------------------------------
+# Added to the tokens
+
+
+def sinusoidal(
+    length: int, d_model: int, *, offset: int = 0, base: float = 10_000.0, device: torch.device | str | None = None
+) -> Tensor:
     """Return the sinusoidal position encoding (length, d_model), to be added to the tokens.
 
     Pairs of columns turn at speeds that fall from 1 to nearly 1/base radians a position
@@ -24,36 +48,128 @@ def sinusoidal(length: int, d_model: int, *, base: float = 10_000.0) -> Tensor:
 
     An odd d_model ends with a sine.
 
+    Parameters
+    ----------
+    length: the number of positions.
+    d_model: the width of the tokens.
+    offset: the position of the first row; with a cache, ``len(cache)``.
+    base: the slowest pair turns at nearly 1/base radians a position.
+    device: where the tensor is made; torch's default device unless given.
+
     Raises
     ------
-    ValueError: if a size is less than 1 or ``base`` is not above 0.
-    TypeError: if a size is no whole number.
+    ValueError: if a size is less than 1, ``offset`` is negative, or ``base`` is not finite and above 0.
+    TypeError: if a size or ``offset`` is no whole number, or ``base`` no number.
 
     >>> sinusoidal(3, 5).shape
     torch.Size([3, 5])
+    >>> torch.equal(sinusoidal(1, 5, offset=2), sinusoidal(3, 5)[2:])
+    True
     """
     length, d_model = whole_number("length", length), whole_number("d_model", d_model)
-    angles = _angles(0, length, d_model, base)
-    encoding = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)[:, :d_model]
-    return encoding.to(torch.get_default_dtype())
+    offset = whole_number("offset", offset, at_least=0)
+    _check_positive("base", base)
+    device = torch.empty(0, device=device).device  # torch.get_default_device() cannot be compiled
+    angles = _angles(offset, length, d_model, base, device)
+    encoding = _join_pairs(angles.sin(), angles.cos(), "interleaved")[:, :d_model]
+    return encoding.to(device, torch.get_default_dtype())
+
+
+class Learned(nn.Module):
+    """Learned positions: a vector for each, to be added to the tokens.
+
+    The equation is a look-up (Gehring et al., 2017, section 3.1; Vaswani et al., 2017, table 3, row E; Devlin et al.,
+    2019)::
+
+        x[pos] = token[pos] + W[pos]        W: (max_length, d_model), learned
+
+    Unlike the other encodings, the table ends: the model knows no position beyond it.
+
+    Parameters
+    ----------
+    max_length: the number of positions.
+    d_model: the width of the tokens.
+
+    Attributes
+    ----------
+    weight: W, drawn from N(0, 0.02²), as Hugging Face draws those of BERT and GPT-2.
+
+    Raises
+    ------
+    ValueError: if a size is less than 1.
+    TypeError: if a size is no whole number.
+
+    >>> learned = Learned(max_length=8, d_model=4)
+    >>> learned(3).shape
+    torch.Size([3, 4])
+    >>> torch.equal(learned(1, offset=2), learned(3)[2:])
+    True
+    """
+
+    def __init__(self, max_length: int, d_model: int):
+        super().__init__()
+        self.max_length, self.d_model = whole_number("max_length", max_length), whole_number("d_model", d_model)
+        self.weight = nn.Parameter(torch.empty(self.max_length, self.d_model))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the table anew."""
+        nn.init.normal_(self.weight, std=0.02)
+
+    def forward(self, length: int, offset: int = 0) -> Tensor:
+        """Return the vectors (length, d_model) of the positions from ``offset`` on; with a cache, ``len(cache)``.
+
+        Raises
+        ------
+        ValueError: if ``length`` is less than 1, ``offset`` is negative, or a position is beyond the table.
+        TypeError: if one is no whole number.
+        """
+        length, offset = whole_number("length", length), whole_number("offset", offset, at_least=0)
+        if offset + length > self.max_length:
+            raise ValueError(
+                f"length: expected offset + length of at most max_length={self.max_length}, got "
+                f"{offset} + {length}; a learned table knows no further position"
+            )
+        return self.weight[offset : offset + length]
+
+    def extra_repr(self) -> str:
+        return f"max_length={self.max_length}, d_model={self.d_model}"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Queries and keys are turned
 
 
 class Rotary(nn.Module):
     """Rotary positions: turn each pair of columns of queries and keys by an angle that grows with the position.
 
-    The score of a query at m and a key at n then depends on m − n alone (Su et al., 2021, equations 14–16 and 34).
-    Column i is paired with column i + d_k/2 (half-split, as Hugging Face's Llama), or with its neighbour when
-    ``interleaved`` (as in the paper).
+    Pair i of the token at ``pos`` turns by an angle θ, (a, b) being the pair (Su et al., 2021, equations 14–16
+    and 34)::
+
+        θ  = (pos / scaling) · base^(−2i/d_k)
+        a' = a·cos θ − b·sin θ
+        b' = b·cos θ + a·sin θ
+
+    The score of a query at m and a key at n then depends on m − n alone. Two layouts of the pairs are in use; weights
+    that were trained with one give nonsense with the other::
+
+        d_k = 6          columns    0 1 2 3 4 5
+        half-split       pair       0 1 2 0 1 2        i with i + d_k/2: GPT-NeoX, Hugging Face's Llama
+        interleaved      pair       0 0 1 1 2 2        neighbours: the paper, GPT-J, Meta's Llama
 
     Parameters
     ----------
     d_k: the width of a head, even.
     base: the slowest pair turns at nearly 1/base radians a position.
-    interleaved: whether neighbours are paired, instead of halves.
+    scaling: what positions are divided by, so that a model reads texts that many times longer than it was trained on:
+        position interpolation (Chen et al., 2023, equation 4), Hugging Face's ``"linear"`` factor.
+    layout: ``"half-split"`` or ``"interleaved"``.
 
     Raises
     ------
-    ValueError: if ``d_k`` is odd or less than 2, or ``base`` is not above 0.
+    ValueError: if ``d_k`` is odd or less than 2, ``base`` or ``scaling`` is not finite and above 0, or ``layout`` is
+        another.
+    TypeError: if ``d_k`` is no whole number, or ``base`` or ``scaling`` no number.
 
     >>> rotary = Rotary(d_k=2)
     >>> rotary(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
@@ -61,46 +177,297 @@ class Rotary(nn.Module):
             [0.5403, 0.8415]])
     """
 
-    def __init__(self, d_k: int, *, base: float = 10_000.0, interleaved: bool = False):
+    def __init__(self, d_k: int, *, base: float = 10_000.0, scaling: float = 1.0, layout: str = "half-split"):
         super().__init__()
-        if whole_number("d_k", d_k) % 2:
+        d_k = whole_number("d_k", d_k)
+        if d_k % 2:
             raise ValueError(f"d_k: expected an even number of at least 2, got {d_k}")
-        _check_base(base)
-        self.d_k, self.base, self.interleaved = d_k, base, interleaved
+        _check_positive("base", base)
+        _check_positive("scaling", scaling)
+        if layout not in ("half-split", "interleaved"):
+            raise ValueError(f"layout: expected 'half-split' or 'interleaved', got {layout!r}")
+        self.d_k, self.base, self.scaling, self.layout = d_k, base, scaling, layout
 
     def forward(self, x: Tensor, offset: int = 0) -> Tensor:
-        """Turn ``x`` (…, L, d_k), whose first row stands at position ``offset``.
+        """Turn ``x`` (…, L, d_k), whose first row stands at position ``offset``; with a cache, ``len(cache)``.
 
         Raises
         ------
         ValueError: if the last axis is not d_k wide.
+        TypeError: if ``x`` is not a floating-point tensor, or ``offset`` no whole number.
         """
-        if x.shape[-1] != self.d_k:
+        if not x.is_floating_point():
+            raise TypeError(f"x: expected a floating-point tensor, got {x.dtype}")
+        if x.dim() < 2 or x.shape[-1] != self.d_k:
             raise ValueError(f"x: expected (…, L, d_k = {self.d_k}), got {tuple(x.shape)}")
-        # Not a buffer: it would be rounded when the module is cast to half precision.
-        angles = _angles(offset, x.shape[-2], self.d_k, self.base, x.device)
+        if not isinstance(offset, int):
+            offset = whole_number("offset", offset, at_least=-sys.maxsize)  # only differences count
         # Half precision is widened for the products, and rounded once.
-        dtype, x = x.dtype, x.to(torch.promote_types(x.dtype, torch.float32))
-        cos, sin = angles.cos().to(x), angles.sin().to(x)
-        if self.interleaved:
-            a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
-            return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2).to(dtype)
-        a, b = x.chunk(2, dim=-1)
-        return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(dtype)
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        cos, sin = self._cos_and_sin(wide, offset)
+        a, b = _split_pairs(wide, self.layout)
+        return torch.addcmul(wide * cos, _join_pairs(b, a, self.layout), sin).to(x.dtype)
+
+    def _cos_and_sin(self, x: Tensor, offset: int) -> tuple[Tensor, Tensor]:
+        # Not buffers: those would be rounded when the module is cast to half precision.
+        settings = offset, x.shape[-2], self.d_k, self.base, self.scaling, self.layout
+        if x.is_cpu and type(x) is Tensor and not torch.compiler.is_compiling():
+            cos, sin = _remembered_tables(*settings, np.float64 if x.dtype == torch.float64 else np.float32)
+            return torch.from_numpy(cos), torch.from_numpy(sin)
+        return _tables(*settings, x.dtype, x.device)
+
+    def extra_repr(self) -> str:
+        return f"d_k={self.d_k}, base={self.base}, scaling={self.scaling}, layout={self.layout!r}"
 
 
-def _angles(start: int, length: int, width: int, base: float, device: torch.device | None = None) -> Tensor:
-    """Return the angle (length, ⌈width/2⌉) of each position and pair of columns: position · base^(−2i/width).
+def _tables(start, length, d_k, base, scaling, layout, dtype, device) -> tuple[Tensor, Tensor]:
+    """Return cos θ and, with the sign that it has in the equation, sin θ: (length, d_k) each."""
+    angles = _angles(start, length, d_k, base, device, scaling)
+    cos, sin = angles.cos().to(device, dtype), angles.sin().to(device, dtype)
+    return _join_pairs(cos, cos, layout), _join_pairs(-sin, sin, layout)
+
+
+@lru_cache(maxsize=2)
+def _remembered_tables(start, length, d_k, base, scaling, layout, dtype) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`_tables`, made once for the queries and keys of all layers.
+
+    In NumPy: a tensor made in inference mode, or inside a transform of torch.func, is of no use outside. And on a CPU
+    only: elsewhere a tensor belongs to a stream, or to the graph that captures it.
+    """
+    speeds = base ** (np.arange(0, d_k, 2) / -d_k)
+    halves = [-speeds, speeds]
+    signed = np.concatenate(halves) if layout == "half-split" else np.stack(halves, axis=-1).ravel()
+    angles = np.outer(np.arange(start, start + length) / scaling, signed)
+    return np.cos(angles).astype(dtype), np.sin(angles).astype(dtype)
+
+
+def _angles(start: int, length: int, width: int, base: float, device: torch.device, scaling: float = 1.0) -> Tensor:
+    """Return θ (length, ⌈width/2⌉) of each position and pair of columns: position / scaling · base^(−2i/width).
 
     In float64: float32 knows the angle at position 100 000 to two digits after the point only.
     """
-    _check_base(base)
-    if device is not None and device.type == "mps":  # Apple's GPUs have no float64
-        device = None
+    device = _with_float64(device)
     positions = torch.arange(start, start + length, dtype=torch.float64, device=device)
-    return positions[:, None] * base ** (-torch.arange(0, width, 2, dtype=torch.float64, device=device) / width)
+    speeds = base ** (torch.arange(0, width, 2, dtype=torch.float64, device=device) / -width)
+    return torch.outer(positions / scaling, speeds)
 
 
-def _check_base(base: float) -> None:
-    if not base > 0:
-        raise ValueError(f"base: expected a number above 0, got {base}")
+def _split_pairs(x: Tensor, layout: str) -> tuple[Tensor, Tensor]:
+    """Return the first and the second column of each pair: (…, 2n) → (…, n), (…, n)."""
+    return x.chunk(2, dim=-1) if layout == "half-split" else x.unflatten(-1, (-1, 2)).unbind(-1)
+
+
+def _join_pairs(a: Tensor, b: Tensor, layout: str) -> Tensor:
+    """The inverse of :func:`_split_pairs`."""
+    return torch.cat([a, b], dim=-1) if layout == "half-split" else torch.stack([a, b], dim=-1).flatten(-2)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Added to the scores
+
+
+def alibi_slopes(num_heads: int) -> Tensor:
+    """Return the slopes (H,) of :func:`alibi`, one for each head.
+
+    For a power of two, the geometric sequence of Press et al. (2022, section 3)::
+
+        m[h] = 2^(−8h/H)        h = 1, …, H
+
+    For another H, the authors' code takes the slopes of the power of two below, and then every other one of the power
+    of two above, from the first on, until there are H.
+
+    Parameters
+    ----------
+    num_heads: H.
+
+    Raises
+    ------
+    ValueError: if ``num_heads`` is less than 1.
+    TypeError: if it is no whole number.
+
+    >>> alibi_slopes(3)
+    tensor([0.0625, 0.0039, 0.2500])
+    """
+    return torch.tensor(_slopes(whole_number("num_heads", num_heads)))
+
+
+def _slopes(num_heads: int) -> list[float]:
+    below = 2 ** (num_heads.bit_length() - 1)
+    of_below = [2 ** (-8 * h / below) for h in range(1, below + 1)]
+    of_above = [2 ** (-8 * h / (2 * below)) for h in range(1, 2 * (num_heads - below), 2)]
+    return of_below + of_above
+
+
+def alibi(
+    num_heads: int,
+    L: int,
+    S: int | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Return ALiBi, "attention with linear biases" (1, H, L, S): a penalty that grows with the distance, for ``bias=``.
+
+    The query at i and the key at j, in a head of slope m (Press et al., 2022, section 3)::
+
+        bias[i, j] = −m·|i − j|
+
+        L = S = 4                        L = 1, S = 4: with a cache of 3
+
+          k   0    1    2    3             k   0    1    2    3
+        q 0   0   −m  −2m  −3m           q 0 −3m  −2m   −m    0
+          1  −m    0   −m  −2m
+          2 −2m   −m    0   −m
+          3 −3m  −2m   −m    0
+
+    The last query stands at the last key. The paper looks back only: add ``masks.causal()``.
+
+    Parameters
+    ----------
+    num_heads: H; for the slopes, see :func:`alibi_slopes`.
+    L: the number of queries.
+    S: the number of keys; L unless given. With a cache, ``len(cache) + L``.
+    dtype: torch's default dtype unless given.
+    device: where the tensor is made; torch's default device unless given.
+
+    Raises
+    ------
+    ValueError: if a size is less than 1.
+    TypeError: if a size is no whole number, or ``dtype`` is not a floating-point one.
+
+    >>> alibi(2, 2, 3)[0, 0] / alibi_slopes(2)[0]
+    tensor([[-1.,  0., -1.],
+            [-2., -1.,  0.]])
+    """
+    num_heads, (L, S) = whole_number("num_heads", num_heads), _sizes(L, S)
+    dtype = torch.get_default_dtype() if dtype is None else dtype
+    if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise TypeError(f"dtype: expected a floating-point dtype, got {dtype}")
+    wide = torch.promote_types(dtype, torch.float32)  # half precision cannot count to 4000
+    slopes = torch.tensor(_slopes(num_heads), dtype=wide, device=device)
+    backwards = -_distances(L, S, device).abs()
+    return _over_scores(torch.outer(slopes, backwards.to(wide)).to(dtype), L, S)
+
+
+class T5RelativeBias(nn.Module):
+    """T5's relative positions: a learned number for each bucket of distances and each head, for ``bias=``.
+
+    A key at j stands at the distance j − i from a query at i (Raffel et al., 2020, section 2.1)::
+
+        bias[h, i, j] = W[bucket(j − i), h]        W: (num_buckets, H), learned
+
+    Short distances have a bucket each, longer ones share wider and wider buckets. Of N buckets, e = ⌊N/2⌋ are exact;
+    the distance d ≥ 0 falls into (the authors' code)::
+
+        b(d, N) = d                                                             if d < e
+        b(d, N) = min(e + ⌊(N − e)·log(d/e) / log(max_distance/e)⌋, N − 1)      otherwise
+
+        bidirectional    bucket(n) = b(|n|, N) + (N if n > 0)      N = num_buckets/2
+        otherwise        bucket(n) = b(max(−n, 0), N)              N = num_buckets
+
+    Parameters
+    ----------
+    num_heads: H.
+    num_buckets: the number of rows of W, half of them for each direction if ``bidirectional``.
+    max_distance: from here on, all distances share the last bucket.
+    bidirectional: whether keys after the query have buckets of their own (T5's encoder), or share that of distance 0
+        (T5's decoder, where a causal mask hides them).
+
+    Attributes
+    ----------
+    weight: W, drawn from N(0, 0.02²).
+
+    Raises
+    ------
+    ValueError: if a size is less than 1, ``num_buckets`` is too small or does not split into two directions, or
+        ``max_distance`` is within the exact buckets.
+    TypeError: if a size is no whole number.
+
+    >>> relative = T5RelativeBias(num_heads=1, num_buckets=4, max_distance=3, bidirectional=False)
+    >>> _ = relative.weight.data.copy_(torch.arange(4.0)[:, None])  # to see the buckets
+    >>> relative(2, 5)[0, 0].int()
+    tensor([[3, 2, 1, 0, 0],
+            [3, 3, 2, 1, 0]], dtype=torch.int32)
+    """
+
+    def __init__(self, num_heads: int, *, num_buckets: int = 32, max_distance: int = 128, bidirectional: bool = True):
+        super().__init__()
+        self.num_heads = whole_number("num_heads", num_heads)
+        self.num_buckets = whole_number("num_buckets", num_buckets, at_least=4 if bidirectional else 2)
+        if bidirectional and self.num_buckets % 2:
+            raise ValueError(f"num_buckets: expected an even number for two directions, got {num_buckets}")
+        self.bidirectional = bidirectional
+        self.max_distance = whole_number("max_distance", max_distance, at_least=self._buckets_a_side() // 2 + 1)
+        self.weight = nn.Parameter(torch.empty(self.num_buckets, self.num_heads))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the table anew."""
+        nn.init.normal_(self.weight, std=0.02)
+
+    def forward(self, L: int, S: int | None = None) -> Tensor:
+        """Return the bias (1, H, L, S) of L queries and S keys, the last query at the last key.
+
+        Parameters
+        ----------
+        L: the number of queries.
+        S: the number of keys; L unless given. With a cache, ``len(cache) + L``.
+
+        Raises
+        ------
+        ValueError: if a size is less than 1.
+        TypeError: if a size is no whole number.
+        """
+        L, S = _sizes(L, S)
+        buckets = self._buckets(_distances(L, S, _with_float64(self.weight.device)))
+        return _over_scores(F.embedding(buckets.to(self.weight.device), self.weight).mT, L, S)
+
+    def _buckets_a_side(self) -> int:
+        return self.num_buckets // 2 if self.bidirectional else self.num_buckets
+
+    def _buckets(self, distances: Tensor) -> Tensor:
+        count = self._buckets_a_side()
+        exact = count // 2
+        d = distances.abs() if self.bidirectional else (-distances).clamp(min=0)
+        growth = (d.clamp(min=exact).double() / exact).log() / math.log(self.max_distance / exact)
+        # The nudge: a bucket may begin at a whole number, which rounding must not miss.
+        shared = (exact + ((count - exact) * growth + 1e-9).long()).clamp(max=count - 1)
+        buckets = torch.where(d < exact, d, shared)
+        return buckets + count * (distances > 0) if self.bidirectional else buckets
+
+    def extra_repr(self) -> str:
+        names = ("num_heads", "num_buckets", "max_distance", "bidirectional")
+        return ", ".join(f"{name}={getattr(self, name)}" for name in names)
+
+
+def _sizes(L: int, S: int | None) -> tuple[int, int]:
+    L = whole_number("L", L)
+    return L, L if S is None else whole_number("S", S)
+
+
+def _distances(L: int, S: int, device: torch.device | str | None) -> Tensor:
+    """Return the L + S − 1 distances j − i that occur, from the last query and first key to the reverse."""
+    return torch.arange(1 - S, L, device=device)
+
+
+def _over_scores(values: Tensor, L: int, S: int) -> Tensor:
+    """Spread values (H, L + S − 1), one for each of the :func:`_distances`, over the scores: (1, H, L, S)."""
+    # Each query sees a window of S distances, a step further back than the query before it. By strides: an index of
+    # L × S takes fifty times as long, and Tensor.unfold cannot be exported with S left open.
+    H, count = values.shape
+    return values.contiguous().as_strided((1, H, L, S), (0, count, 1, 1)).flip(-2).contiguous()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _with_float64(device: torch.device) -> torch.device:
+    """Return ``device``, or the CPU in place of Apple's GPUs, which have no float64."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not isinstance(value, Real):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name}: expected a finite number above 0, got {value}")

@@ -39,7 +39,7 @@ def with_weights(query, key, value, mask=None, **kwargs):
 def in_blocks(query, key, value, mask=None, **kwargs):
     """:func:`attnlib.attention`, cut into the smallest blocks wherever a kernel may cut."""
     with (
-        mock.patch.multiple(choice, FEW_PAIRS=0, MANY_WEIGHTS=0),
+        mock.patch.multiple(choice, FEW_KEYS=0, FEW_KEYS_WITH_DROPOUT=0, MANY_WEIGHTS=0),
         mock.patch.multiple(blockwise, BLOCK=2, SMALLEST=1, LONG=2, GAP=1),
     ):
         return attention(query, key, value, mask, **kwargs)

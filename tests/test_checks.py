@@ -46,3 +46,25 @@ def test_autocast_is_on_only_inside_of_it():
     with torch.autocast("cpu", torch.bfloat16):
         assert autocast_is_on("cpu")
         assert not autocast_is_on("meta")
+
+
+def test_open_sizes_pass_in_a_compiled_graph_and_are_still_checked():
+    def room(x):
+        return x.new_zeros(whole_number("size", x.shape[0], at_least=3))
+
+    compiled = torch.compile(room, backend="eager", fullgraph=True, dynamic=True)
+    for size in (5, 7):
+        assert compiled(torch.zeros(size)).shape == (size,)
+    program = torch.export.export(
+        _Room(room), (torch.zeros(5),), dynamic_shapes=({0: torch.export.Dim("n", min=3)},), strict=True
+    )
+    assert program.module()(torch.zeros(7)).shape == (7,)
+
+
+class _Room(torch.nn.Module):
+    def __init__(self, forward):
+        super().__init__()
+        self.room = forward
+
+    def forward(self, x):
+        return self.room(x)

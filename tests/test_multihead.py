@@ -157,7 +157,7 @@ def test_what_is_left_out_is_filled_in():
 
 
 def test_rotary_turns_queries_and_keys_and_not_values():
-    rotary = Rotary(12, interleaved=True)
+    rotary = Rotary(12, layout="interleaved")
     layer, x = MultiHeadAttention(2, 24, rotary=rotary).double().eval(), draw(B, L, 24)
     queries, keys, values = (p(x).unflatten(-1, (2, 12)).transpose(1, 2) for p in (layer.wq, layer.wk, layer.wv))
     weights = attention_weights(rotary(queries), rotary(keys), masks.causal())

@@ -1,127 +1,80 @@
-"""Positions against the papers' formulas, complex numbers, and Hugging Face's Llama."""
+"""Positions against the papers' formulas in loops, complex numbers, and Hugging Face's models."""
 
+import copy
 import math
+import pickle
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
+from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from attnlib import KVCache, MultiHeadAttention, masks, positions
-from attnlib.positions import Rotary, sinusoidal
-from tests.oracles import D_MODEL, B, H, L, NoArithmetic, draw
-from tests.tolerances import assert_close
+from attnlib.positions import Learned, Rotary, T5RelativeBias, alibi, alibi_slopes, sinusoidal
+from tests.oracles import D_MODEL, B, H, L, NoArithmetic, S, draw
+from tests.tolerances import assert_close, same
 
 WIDTH = 14
+LAYOUTS = ["half-split", "interleaved"]
 
 
-@pytest.mark.parametrize("d_model", [1, 2, 7, 16])
-@pytest.mark.parametrize("base", [10_000, 500])
-def test_sinusoidal_is_the_papers_formula(d_model, base):
-    expected = [
-        [
-            math.sin(place / base ** (column / d_model))
-            if column % 2 == 0
-            else math.cos(place / base ** ((column - 1) / d_model))
-            for column in range(d_model)
-        ]
-        for place in range(L)
-    ]
-    assert_close(sinusoidal(L, d_model, base=base), torch.tensor(expected))
+# ---------------------------------------------------------------------------------------------------------------------
+# Every encoding under a cache: positions continue
 
 
-def test_sinusoidal_stays_exact_far_from_the_start():
-    last = sinusoidal(100_001, 4)[-1]
-    expected = [math.sin(100_000), math.cos(100_000), math.sin(1000), math.cos(1000)]
-    assert_close(last, torch.tensor(expected))
+def decoder(kind, restart=False):
+    """Return a causal layer with one encoding, as a function of new tokens and a cache.
+
+    With ``restart`` it is wrong: each call forgets how many tokens came before.
+    """
+    rotary = Rotary(WIDTH, scaling=3.0, layout=kind) if kind in LAYOUTS else None
+    if restart and rotary:
+        rotary.forward = lambda x, offset=0: Rotary.forward(rotary, x, 0)
+    layer = MultiHeadAttention(H, D_MODEL, WIDTH, 5, rotary=rotary).double().eval()
+    learned = Learned(L, D_MODEL).double()
+    t5 = T5RelativeBias(H, num_buckets=6, max_distance=4, bidirectional=kind == "T5, both directions").double()
+
+    def forward(x, cache=None):
+        count = x.shape[1]
+        past = 0 if cache is None or restart else len(cache)
+        bias = None
+        if kind == "sinusoidal":
+            x = x + sinusoidal(count, D_MODEL, offset=past).double()
+        elif kind == "learned":
+            x = x + learned(count, past)
+        elif kind == "ALiBi":
+            bias = alibi(H, count, past + count, dtype=torch.float64)
+        elif kind.startswith("T5"):
+            bias = t5(count, past + count)
+        return layer(x, mask=masks.causal(), bias=bias, cache=cache)
+
+    return forward
 
 
-def test_sinusoidal_has_the_default_dtype():
-    assert sinusoidal(2, 3).dtype == torch.float32
-
-
-def complex_rotation(x, offset, base, interleaved):
-    """Multiply each pair of columns, taken as a complex number, with e^(i·position·base^(−2i/d_k))."""
-    x = x.numpy()
-    half = x.shape[-1] // 2
-    pairs = x[..., 0::2] + 1j * x[..., 1::2] if interleaved else x[..., :half] + 1j * x[..., half:]
-    places = offset + np.arange(x.shape[-2])
-    turned = pairs * np.exp(1j * places[:, None] * float(base) ** (-np.arange(half) / half))
-    if interleaved:
-        return torch.from_numpy(np.stack([turned.real, turned.imag], axis=-1).reshape(x.shape))
-    return torch.from_numpy(np.concatenate([turned.real, turned.imag], axis=-1))
-
-
-@pytest.mark.parametrize("interleaved", [False, True])
-@pytest.mark.parametrize("offset", [0, 3, 100_000, -2])
-@pytest.mark.parametrize("base", [10_000, 500.0])
-def test_rotary_multiplies_complex_numbers(interleaved, offset, base):
-    x = draw(B, H, L, WIDTH)
-    rotary = Rotary(WIDTH, base=base, interleaved=interleaved)
-    assert_close(rotary(x, offset), complex_rotation(x, offset, base, interleaved))
-
-
-def test_the_default_base_is_ten_thousand_and_the_default_pairs_are_halves():
-    x = draw(L, WIDTH)
-    assert_close(Rotary(WIDTH)(x), complex_rotation(x, 0, 10_000, interleaved=False))
-
-
-def test_rotary_equals_hugging_faces_llama():
-    from transformers import LlamaConfig
-    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
-
-    config = LlamaConfig(hidden_size=H * WIDTH, num_attention_heads=H)
-    query, key = draw(B, H, L, WIDTH, dtype=torch.float32), draw(B, H, L, WIDTH, dtype=torch.float32)
-    cos, sin = LlamaRotaryEmbedding(config)(query, torch.arange(L)[None])
-    rotary = Rotary(WIDTH, base=config.rope_parameters["rope_theta"])
-    for ours, theirs in zip((rotary(query), rotary(key)), apply_rotary_pos_emb(query, key, cos, sin), strict=True):
-        assert_close(ours, theirs)
-
-
-@given(st.integers(0, 5000), st.integers(0, 5000), st.integers(0, 100_000), st.booleans())
-def test_scores_depend_on_the_distance_alone(m, n, shift, interleaved):
-    torch.manual_seed(0)
-    query, key = draw(1, WIDTH), draw(1, WIDTH)
-    rotary = Rotary(WIDTH, interleaved=interleaved)
-    score = rotary(query, m) @ rotary(key, n).T
-    assert_close(rotary(query, m + shift) @ rotary(key, n + shift).T, score)
-
-
-@pytest.mark.parametrize("interleaved", [False, True])
-def test_rotary_keeps_lengths_and_the_first_position(interleaved):
-    x = draw(B, L, WIDTH)
-    turned = Rotary(WIDTH, interleaved=interleaved)(x)
-    assert_close(turned.norm(dim=-1), x.norm(dim=-1))
-    assert torch.equal(turned[:, 0], x[:, 0])
-    assert (turned[:, 1] != x[:, 1]).all()
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_far_positions_keep_the_precision_of_the_dtype(dtype):
-    x = draw(L, WIDTH).to(dtype)
-    exact = Rotary(WIDTH)(x.double(), 100_000)
-    turned = Rotary(WIDTH)(x, 100_000)
-    assert turned.dtype == dtype
-    assert_close(turned, exact.to(dtype))
-
-
-def test_a_cast_to_half_precision_does_not_change_the_angles():
-    x = draw(97, WIDTH).bfloat16()
-    assert torch.equal(Rotary(WIDTH).to(torch.bfloat16)(x, 1000), Rotary(WIDTH)(x, 1000))
-
-
-def test_rotary_has_nothing_to_save():
-    assert not Rotary(WIDTH).state_dict()
-
-
-@pytest.mark.parametrize("interleaved", [False, True])
-def test_positions_go_on_under_a_cache(interleaved):
-    layer = MultiHeadAttention(H, D_MODEL, WIDTH, 5, rotary=Rotary(WIDTH, interleaved=interleaved)).double().eval()
-    x = draw(B, L, D_MODEL)
+def step_by_step(forward, x):
     cache = KVCache()
-    steps = [layer(x[:, i : i + 1], mask=masks.causal(), cache=cache) for i in range(L)]
-    assert_close(torch.cat(steps, dim=1), layer(x, mask=masks.causal()))
+    return torch.cat([forward(token, cache) for token in x.split(1, dim=1)], dim=1)
+
+
+KINDS = ["sinusoidal", "learned", *LAYOUTS, "ALiBi", "T5, both directions", "T5, looking back"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_token_by_token_equals_the_whole_sequence_at_once(kind):
+    forward, x = decoder(kind), draw(B, L, D_MODEL)
+    assert_close(step_by_step(forward, x), forward(x))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_positions_that_restart_would_be_noticed(kind):
+    forward, x = decoder(kind, restart=True), draw(B, L, D_MODEL)
+    gaps = (step_by_step(forward, x) - forward(x)).abs().amax(dim=(0, 2))
+    assert gaps[0] < 1e-12
+    assert gaps[1:].min() > 1e-6
 
 
 def test_a_module_with_rotary_knows_the_order_and_one_without_does_not():
@@ -132,33 +85,212 @@ def test_a_module_with_rotary_knows_the_order_and_one_without_does_not():
         assert torch.allclose(layer(x[:, order]), layer(x)[:, order]) == (rotary is None)
 
 
-def test_angles_are_made_where_they_are_used_unless_float64_is_missing_there():
-    for device, made in (("meta", "meta"), ("mps", "cpu")):
-        assert positions._angles(0, 3, 4, 10_000, torch.device(device)).device.type == made
+# ---------------------------------------------------------------------------------------------------------------------
+# Sinusoidal
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: sinusoidal(0, 4), "length: expected at least 1, got 0"),
-        (lambda: sinusoidal(3, 0), "d_model: expected at least 1, got 0"),
-        (lambda: sinusoidal(3, 4, base=0), "base: expected a number above 0, got 0"),
-        (lambda: sinusoidal(3, 4, base=math.nan), "base: expected a number above 0, got nan"),
-        (lambda: Rotary(7), "d_k: expected an even number of at least 2, got 7"),
-        (lambda: Rotary(0), "d_k: expected at least 1, got 0"),
-        (lambda: Rotary(4, base=-1), "base: expected a number above 0, got -1"),
-        (lambda: Rotary(4)(torch.ones(3, 6)), r"x: expected \(…, L, d_k = 4\), got \(3, 6\)"),
-    ],
+@pytest.mark.parametrize("d_model", [1, 2, 7, 16])
+@pytest.mark.parametrize("base", [10_000, 500])
+@pytest.mark.parametrize("offset", [0, 3])
+def test_sinusoidal_is_the_papers_formula(d_model, base, offset):
+    expected = [
+        [
+            math.sin(place / base ** (column / d_model))
+            if column % 2 == 0
+            else math.cos(place / base ** ((column - 1) / d_model))
+            for column in range(d_model)
+        ]
+        for place in range(offset, offset + L)
+    ]
+    assert_close(sinusoidal(L, d_model, offset=offset, base=base), torch.tensor(expected))
+
+
+def test_an_odd_width_ends_with_a_sine():
+    assert_close(sinusoidal(L, 1)[:, 0], torch.arange(L).sin())
+    odd = sinusoidal(L, 7)
+    assert_close(odd[:, 6], (torch.arange(L) * 10_000 ** (-6 / 7)).sin())
+
+
+@pytest.mark.parametrize("shift", [1, 4, -3])
+def test_a_shift_turns_each_pair_of_columns_by_one_angle(shift):
+    """The paper's reason for it: PE[pos + k] is a linear function of PE[pos], the same one for every pos."""
+    base, d_model = 100, 6
+    before, after = (sinusoidal(11, d_model, offset=start, base=base) for start in (5, 5 + shift))
+    turn = torch.zeros(d_model, d_model)
+    for i in range(d_model // 2):
+        angle = shift * base ** (-2 * i / d_model)
+        turn[2 * i : 2 * i + 2, 2 * i : 2 * i + 2] = torch.tensor(
+            [[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]]
+        )
+    assert_close(after, before @ turn.T)
+
+
+def test_sinusoidal_stays_exact_far_from_the_start():
+    expected = [math.sin(100_000), math.cos(100_000), math.sin(1000), math.cos(1000)]
+    assert_close(sinusoidal(100_001, 4)[-1], torch.tensor(expected))
+    assert_close(sinusoidal(1, 4, offset=100_000)[0], torch.tensor(expected))
+
+
+def test_sinusoidal_has_the_default_dtype_and_the_device_asked_for():
+    assert sinusoidal(2, 3).dtype == torch.float32
+    assert sinusoidal(2, 3, device="meta").device.type == "meta"
+    with torch.device("meta"):
+        assert sinusoidal(2, 3).device.type == "meta"
+
+
+def test_a_sequence_and_a_width_of_one_are_enough():
+    assert sinusoidal(1, 1).tolist() == [[0]]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Learned
+
+
+@pytest.mark.parametrize("offset", [0, 4])
+def test_learned_looks_up_the_rows_from_the_offset_on(offset):
+    learned = Learned(11, D_MODEL)
+    expected = torch.stack([learned.weight[offset + i] for i in range(L)])
+    assert torch.equal(learned(L, offset), expected)
+
+
+def test_learned_knows_its_last_position_and_none_beyond():
+    learned = Learned(7, D_MODEL)
+    assert torch.equal(learned(7), learned.weight)
+    assert torch.equal(learned(2, offset=5), learned.weight[5:])
+    for length, offset in ((8, 0), (3, 5), (1, 7)):
+        message = rf"length: .* at most max_length=7, got {offset} \+ {length}; a learned table knows no further"
+        with NoArithmetic(), pytest.raises(ValueError, match=message):
+            learned(length, offset)
+
+
+def test_only_the_positions_that_were_used_learn():
+    learned = Learned(11, D_MODEL)
+    learned(3, offset=5).sum().backward()
+    assert torch.equal(learned.weight.grad.any(dim=1).nonzero().flatten(), torch.tensor([5, 6, 7]))
+
+
+@pytest.mark.parametrize("module", [Learned(499, 101), T5RelativeBias(101, num_buckets=498, max_distance=499)])
+def test_tables_are_all_that_is_saved_and_begin_small(module):
+    assert list(module.state_dict()) == ["weight"]
+    before = module.weight.detach().clone()
+    module.reset_parameters()
+    assert not torch.equal(module.weight, before)
+    assert abs(module.weight.mean()) < 1e-3
+    assert 0.0195 < module.weight.std() < 0.0205
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Rotary
+
+
+def complex_rotation(x, offset, base, layout, scaling=1):
+    """Multiply each pair of columns, taken as a complex number, with e^(i·position/scaling·base^(−2i/d_k))."""
+    x = x.numpy()
+    half = x.shape[-1] // 2
+    interleaved = layout == "interleaved"
+    pairs = x[..., 0::2] + 1j * x[..., 1::2] if interleaved else x[..., :half] + 1j * x[..., half:]
+    places = (offset + np.arange(x.shape[-2])) / scaling
+    turned = pairs * np.exp(1j * places[:, None] * float(base) ** (-np.arange(half) / half))
+    if interleaved:
+        return torch.from_numpy(np.stack([turned.real, turned.imag], axis=-1).reshape(x.shape))
+    return torch.from_numpy(np.concatenate([turned.real, turned.imag], axis=-1))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("offset", [0, 3, 100_000, -2])
+@pytest.mark.parametrize("base", [10_000, 500.0])
+@pytest.mark.parametrize("scaling", [1, 2.5])
+def test_rotary_multiplies_complex_numbers(layout, offset, base, scaling):
+    x = draw(B, H, L, WIDTH)
+    rotary = Rotary(WIDTH, base=base, scaling=scaling, layout=layout)
+    assert_close(rotary(x, offset), complex_rotation(x, offset, base, layout, scaling))
+
+
+def test_the_defaults_are_a_base_of_ten_thousand_no_scaling_and_halves():
+    x = draw(L, WIDTH)
+    assert_close(Rotary(WIDTH)(x), complex_rotation(x, 0, 10_000, "half-split"))
+
+
+@pytest.mark.parametrize("rope", [{"rope_type": "default"}, {"rope_type": "linear", "factor": 4.0}])
+def test_half_split_equals_hugging_faces_llama(rope):
+    from transformers import LlamaConfig
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
+
+    rope = {**rope, "rope_theta": 500.0}
+    config = LlamaConfig(hidden_size=H * WIDTH, num_attention_heads=H, rope_parameters=rope)
+    query, key = draw(B, H, L, WIDTH, dtype=torch.float32), draw(B, H, L, WIDTH, dtype=torch.float32)
+    cos, sin = LlamaRotaryEmbedding(config)(query, torch.arange(3, 3 + L)[None])
+    rotary = Rotary(WIDTH, base=500, scaling=rope.get("factor", 1))
+    for ours, theirs in zip(
+        (rotary(query, 3), rotary(key, 3)), apply_rotary_pos_emb(query, key, cos, sin), strict=True
+    ):
+        assert_close(ours, theirs)
+
+
+def test_interleaved_equals_hugging_faces_gpt_j():
+    from transformers.models.gptj.modeling_gptj import apply_rotary_pos_emb, create_sinusoidal_positions
+
+    x = draw(B, H, L, WIDTH, dtype=torch.float32)
+    sin, cos = create_sinusoidal_positions(L, WIDTH)[None].chunk(2, dim=-1)
+    theirs = apply_rotary_pos_emb(x.transpose(1, 2), sin, cos).transpose(1, 2)
+    assert_close(Rotary(WIDTH, layout="interleaved")(x), theirs)
+
+
+@given(
+    st.integers(0, 5000),
+    st.integers(0, 5000),
+    st.integers(0, 100_000),
+    st.sampled_from(LAYOUTS),
+    st.sampled_from([1.0, 2.5]),
 )
-def test_sizes_that_cannot_be_are_refused(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
+def test_scores_depend_on_the_distance_alone(m, n, shift, layout, scaling):
+    torch.manual_seed(0)
+    query, key = draw(1, WIDTH), draw(1, WIDTH)
+    rotary = Rotary(WIDTH, scaling=scaling, layout=layout)
+    score = rotary(query, m) @ rotary(key, n).T
+    assert_close(rotary(query, m + shift) @ rotary(key, n + shift).T, score)
+    assert m == n or not same(rotary(query, m) @ rotary(key, m).T, score)
 
 
-def test_a_wrong_width_is_refused_before_any_arithmetic():
-    x, rotary = torch.ones(3, 6), Rotary(4)
-    with NoArithmetic(), pytest.raises(ValueError, match="x: expected"):
-        rotary(x)
+def test_the_layouts_are_one_another_with_the_columns_permuted():
+    x = draw(B, L, WIDTH)
+    # Half-split column c belongs to pair c mod 7, and is its second half from column 7 on.
+    order = [2 * (column % 7) + column // 7 for column in range(WIDTH)]
+    half_split, interleaved = (Rotary(WIDTH, layout=layout) for layout in LAYOUTS)
+    assert_close(interleaved(x, 3)[..., order], half_split(x[..., order], 3))
+    assert not same(interleaved(x, 3), half_split(x, 3))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_scaling_by_s_puts_position_s_times_m_where_m_was(layout):
+    x = draw(1, WIDTH)
+    plain, scaled = Rotary(WIDTH, layout=layout), Rotary(WIDTH, scaling=4, layout=layout)
+    for m in (0, 1, 3, 1009):
+        assert_close(scaled(x, 4 * m), plain(x, m))
+    assert not same(scaled(x, 1), plain(x, 1))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_rotary_keeps_lengths_and_the_first_position(layout):
+    x = draw(B, L, WIDTH)
+    turned = Rotary(WIDTH, layout=layout)(x)
+    assert_close(turned.norm(dim=-1), x.norm(dim=-1))
+    assert torch.equal(turned[:, 0], x[:, 0])
+    assert (turned[:, 1] != x[:, 1]).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_far_positions_keep_the_precision_of_the_dtype(dtype):
+    x = draw(L, WIDTH).to(dtype)
+    exact = complex_rotation(x.double(), 100_000, 10_000, "half-split")
+    turned = Rotary(WIDTH)(x, 100_000)
+    assert turned.dtype == dtype
+    assert_close(turned, exact.to(dtype))
+
+
+def test_a_cast_to_half_precision_does_not_change_the_angles():
+    x = draw(97, WIDTH).bfloat16()
+    assert torch.equal(Rotary(WIDTH).to(torch.bfloat16)(x, 1000), Rotary(WIDTH)(x, 1000))
 
 
 def test_the_narrowest_rotary_turns_one_pair():
@@ -167,8 +299,425 @@ def test_the_narrowest_rotary_turns_one_pair():
 
 def test_a_base_below_one_is_a_base():
     x = draw(L, WIDTH)
-    assert_close(Rotary(WIDTH, base=0.5)(x), complex_rotation(x, 0, 0.5, interleaved=False))
+    assert_close(Rotary(WIDTH, base=0.5)(x), complex_rotation(x, 0, 0.5, "half-split"))
 
 
-def test_a_sequence_and_a_width_of_one_are_enough():
-    assert sinusoidal(1, 1).tolist() == [[0]]
+def test_half_precision_rounds_the_gradient_once_too():
+    x, weights = draw(97, WIDTH).bfloat16(), draw(97, WIDTH).bfloat16()
+    gradients = []
+    for y in (x.clone(), x.float()):
+        Rotary(WIDTH)(y.requires_grad_(), 3).backward(weights.to(y.dtype))
+        gradients.append(y.grad.bfloat16())
+    assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_gradient_is_that_of_finite_differences(layout):
+    rotary = Rotary(4, layout=layout)
+    assert torch.autograd.gradgradcheck(lambda x: rotary(x, 2), draw(3, 4, requires_grad=True))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Rotary remembers its last tables, and nobody sees that
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
+def test_rotary_has_nothing_to_save_and_copies_turn_the_same(duplicate):
+    rotary, x = Rotary(WIDTH, base=77, scaling=3, layout="interleaved"), draw(L, WIDTH)
+    turned = rotary(x)
+    assert not rotary.state_dict()
+    assert not [value for value in vars(rotary).values() if isinstance(value, torch.Tensor | np.ndarray)]
+    assert torch.equal(duplicate(rotary)(x), turned)
+
+
+def test_rotaries_do_not_take_one_anothers_tables():
+    x = draw(L, WIDTH)
+    for settings in ({}, {"base": 99.0}, {"scaling": 3.0}, {"layout": "interleaved"}):
+        for offset in (0, 2):
+            for rows in (L, L - 1):
+                wanted = {"base": 10_000, "layout": "half-split", **settings}
+                found = Rotary(WIDTH, **settings)(x[:rows], offset)
+                assert_close(found, complex_rotation(x[:rows], offset, **wanted))
+                single = Rotary(WIDTH, **settings)(x[:rows].float(), offset)
+                assert_close(single, found.float())
+
+
+def test_changed_settings_count():
+    x, rotary = draw(L, WIDTH), Rotary(WIDTH)
+    rotary(x)
+    rotary.base = 500.0
+    assert_close(rotary(x), complex_rotation(x, 0, 500, "half-split"))
+
+
+FOREIGN = {
+    "inference mode": torch.inference_mode()(lambda rotary, x: rotary(x, 7)),
+    "a transform": lambda rotary, x: torch.func.functionalize(lambda y: rotary(y, 7))(x),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_is_computed_elsewhere_leaks_nothing_into_training(name):
+    positions._remembered_tables.cache_clear()
+    rotary, x = Rotary(WIDTH), draw(L, WIDTH)
+    FOREIGN[name](rotary, x.clone())
+    turned = rotary(x.requires_grad_(), 7)
+    gradient = torch.zeros_like(x)
+    gradient.copy_(torch.autograd.grad(turned.sum(), x)[0])
+    # A rotation's gradient turns back.
+    assert_close(rotary(gradient, 7), torch.ones(L, WIDTH).double())
+
+
+def test_rotary_works_where_there_are_no_numbers():
+    rotary, x = Rotary(WIDTH), draw(L, WIDTH)
+    rotary(x)
+    assert rotary(x.to("meta")).shape == x.shape
+    with FakeTensorMode() as mode:
+        assert rotary(mode.from_tensor(x)).shape == x.shape
+    traced = make_fx(rotary, tracing_mode="symbolic")(x)
+    longer = draw(11, WIDTH)
+    assert_close(traced(longer), rotary(longer))
+    assert_close(rotary(x), complex_rotation(x, 0, 10_000, "half-split"))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_rotary_compiles_to_one_graph_for_all_lengths_and_offsets(layout):
+    torch.compiler.reset()
+    rotary = Rotary(WIDTH, scaling=3, layout=layout)
+    compiled = torch.compile(rotary, fullgraph=True, backend="eager")
+    for length, offset in ((2, 0), (3, 5), (7, 11), (1, 100_000)):
+        x = draw(length, WIDTH)
+        assert_close(compiled(x, offset), complex_rotation(x, offset, 10_000, layout, 3))
+
+
+def test_graphs_and_eager_mode_share_no_table():
+    torch.compiler.reset()
+    positions._remembered_tables.cache_clear()
+    torch.compile(Rotary(WIDTH), fullgraph=True, backend="eager")(draw(L, WIDTH))
+    assert positions._remembered_tables.cache_info().misses == 0
+
+
+def test_one_step_of_all_layers_makes_one_table():
+    positions._remembered_tables.cache_clear()
+    layers = [MultiHeadAttention(2, 8, rotary=Rotary(4)).eval() for _ in range(3)]
+    caches = [KVCache() for _ in layers]
+    for _ in range(5):
+        x = torch.randn(1, 1, 8)
+        for layer, cache in zip(layers, caches, strict=True):
+            x = layer(x, cache=cache)
+    info = positions._remembered_tables.cache_info()
+    assert (info.misses, info.hits) == (5, 25)
+    assert info.currsize <= 2  # a long run does not fill the memory
+
+
+def test_angles_are_made_where_they_are_used_unless_float64_is_missing_there():
+    for device, made in (("meta", "meta"), ("mps", "cpu")):
+        assert positions._angles(0, 3, 4, 10_000, torch.device(device)).device.type == made
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# ALiBi
+
+
+def authors_slopes(n):
+    """The slopes as Press et al. compute them: recursively, each from the one before it."""
+    if math.log2(n).is_integer():
+        first = 2 ** (-(2 ** -(math.log2(n) - 3)))
+        return [first * first**i for i in range(n)]
+    below = 2 ** math.floor(math.log2(n))
+    return authors_slopes(below) + authors_slopes(2 * below)[0::2][: n - below]
+
+
+@pytest.mark.parametrize("num_heads", range(1, 21))
+def test_slopes_are_the_authors(num_heads):
+    assert_close(alibi_slopes(num_heads), torch.tensor(authors_slopes(num_heads)))
+
+
+@pytest.mark.parametrize(
+    ("num_heads", "exponents"),
+    [
+        (1, [8]),
+        (2, [4, 8]),
+        (3, [4, 8, 2]),
+        (6, [2, 4, 6, 8, 1, 3]),
+        (8, [1, 2, 3, 4, 5, 6, 7, 8]),
+        (12, [1, 2, 3, 4, 5, 6, 7, 8, 0.5, 1.5, 2.5, 3.5]),
+    ],
+)
+def test_slopes_by_hand(num_heads, exponents):
+    assert_close(alibi_slopes(num_heads), torch.tensor([2.0**-e for e in exponents]))
+
+
+@pytest.mark.parametrize("num_heads", [1, 3, 4, 7, 12, 16])
+def test_alibi_equals_hugging_faces_bloom(num_heads):
+    """Theirs is shifted row by row, which the softmax does not see."""
+    from transformers.models.bloom.modeling_bloom import build_alibi_tensor
+
+    theirs = build_alibi_tensor(torch.ones(1, L), num_heads, torch.float32)[:, 0]
+    ours = alibi(num_heads, L)
+    for i in range(L):
+        assert_close(ours[0, :, i, : i + 1], theirs[:, : i + 1] - theirs[:, i : i + 1])
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(L, None), (L, S), (1, S), (S, L)])
+def test_alibi_is_minus_the_slope_times_the_distance(rows, columns):
+    keys = rows if columns is None else columns
+    first = keys - rows  # the last query stands at the last key
+    expected = [[[[-m * abs(first + i - j) for j in range(keys)] for i in range(rows)] for m in authors_slopes(11)]]
+    assert_close(alibi(11, rows, columns, dtype=torch.float64), torch.tensor(expected, dtype=torch.float64))
+
+
+@given(st.integers(1, 20), st.integers(1, 30), st.integers(1, 30))
+def test_alibi_depends_on_the_distance_alone_and_falls_with_it(num_heads, rows, columns):
+    bias = alibi(num_heads, rows, columns)
+    assert bias.shape == (1, num_heads, rows, columns)
+    at = {}
+    for i in range(rows):
+        for j in range(columns):
+            at.setdefault(abs(columns - rows + i - j), []).append(bias[0, :, i, j])
+    each = [torch.stack(at[distance]) for distance in sorted(at)]
+    assert all((values == values[0]).all() for values in each)
+    assert all((near[0] > far[0]).all() for near, far in pairwise(each))
+    assert 0 not in at or not each[0].any()
+
+
+def test_alibi_makes_near_keys_heavier():
+    layer, x = MultiHeadAttention(H, D_MODEL, WIDTH, 5).eval(), torch.ones(B, L, D_MODEL)
+    layer(x, mask=masks.causal(), bias=alibi(H, L), need_weights=True)
+    last = layer.attn[:, :, -1]
+    assert (last.diff() > 0).all()
+    assert_close(last[:, :, 1:] / last[:, :, :-1], alibi_slopes(H).exp()[:, None].expand(B, H, L - 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_alibi_in_half_precision_is_rounded_once(dtype):
+    assert torch.equal(alibi(11, 3, 4099, dtype=dtype), alibi(11, 3, 4099).to(dtype))
+
+
+def test_alibi_has_the_dtype_and_the_device_asked_for():
+    assert alibi(H, L).dtype == torch.float32
+    assert alibi(H, L, S).is_contiguous()
+    assert alibi(H, L, dtype=torch.float64, device="meta").device.type == "meta"
+    assert alibi_slopes(H).dtype == torch.float32
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# T5's relative bias
+
+
+def bucket_by_whole_numbers(distance, num_buckets, max_distance, bidirectional):
+    """The bucket of j − i, by comparing powers of whole numbers instead of logarithms."""
+    count = num_buckets // 2 if bidirectional else num_buckets
+    d = abs(distance) if bidirectional else max(-distance, 0)
+    exact = count // 2
+    bucket = d
+    if d >= exact:
+        bucket, wide = exact, count - exact
+        # The next bucket begins where (d / exact)^wide ≥ (max_distance / exact)^(its number).
+        while (
+            bucket < count - 1
+            and d**wide * exact ** (bucket + 1 - exact) >= max_distance ** (bucket + 1 - exact) * exact**wide
+        ):
+            bucket += 1
+    return bucket + count if bidirectional and distance > 0 else bucket
+
+
+def showing_buckets(num_buckets, max_distance, bidirectional):
+    """Return a bias of one head that holds the numbers of the buckets."""
+    relative = T5RelativeBias(1, num_buckets=num_buckets, max_distance=max_distance, bidirectional=bidirectional)
+    relative.weight.data = torch.arange(num_buckets, dtype=torch.float64)[:, None]
+    return relative
+
+
+def hugging_faces_t5(num_buckets, max_distance, bidirectional):
+    from transformers import T5Config
+    from transformers.models.t5.modeling_t5 import T5Attention
+
+    config = T5Config(
+        num_heads=H,
+        relative_attention_num_buckets=num_buckets,
+        relative_attention_max_distance=max_distance,
+        is_decoder=not bidirectional,
+    )
+    return T5Attention(config, has_relative_attention_bias=True, layer_idx=0)
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize(("num_buckets", "max_distance"), [(32, 128), (4, 3), (10, 19), (64, 1000), (32, 17)])
+@pytest.mark.parametrize(("rows", "columns"), [(L, S), (1, 2503), (2503, 3), (307, 307)])
+def test_t5s_bias_equals_hugging_faces(bidirectional, num_buckets, max_distance, rows, columns):
+    theirs = hugging_faces_t5(num_buckets, max_distance, bidirectional)
+    ours = T5RelativeBias(H, num_buckets=num_buckets, max_distance=max_distance, bidirectional=bidirectional)
+    ours.load_state_dict(theirs.relative_attention_bias.state_dict())
+    assert torch.equal(ours(rows, columns), theirs.compute_bias(rows, columns, past_seen_tokens=columns - rows))
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_t5s_defaults_are_those_of_the_model(bidirectional):
+    theirs = hugging_faces_t5(32, 128, bidirectional)
+    ours = T5RelativeBias(H) if bidirectional else T5RelativeBias(H, bidirectional=False)
+    ours.load_state_dict(theirs.relative_attention_bias.state_dict())
+    assert torch.equal(ours(300), theirs.compute_bias(300, 300))
+
+
+@given(st.integers(2, 20), st.integers(2, 90), st.booleans())
+@example(9, 128, False)  # here, without a nudge, rounding misses a bucket's first distance
+@example(19, 16, False)
+@example(17, 27, True)  # and here it does in float32
+def test_buckets_begin_exactly_where_the_rule_says(half, max_distance, bidirectional):
+    num_buckets = 2 * half if bidirectional else half
+    count = num_buckets // 2 if bidirectional else num_buckets
+    assume(max_distance > count // 2)
+    farthest = 2 * max_distance
+    bias = showing_buckets(num_buckets, max_distance, bidirectional)(farthest, farthest)
+    settings = (num_buckets, max_distance, bidirectional)
+    expected = [bucket_by_whole_numbers(n, *settings) for n in range(1 - farthest, farthest)]
+    assert torch.cat([bias[0, 0, -1], bias[0, 0, 0, 1:]]).tolist() == expected
+
+
+def test_every_bucket_is_used_and_far_keys_share_the_last():
+    back = showing_buckets(32, 128, bidirectional=False)(1, 5000)[0, 0, 0].flip(0)
+    assert back.unique().tolist() == list(range(32))
+    assert (back.diff() >= 0).all()
+    assert (back[128:] == 31).all()
+    assert back[:17].tolist() == [*range(16), 16]
+    both = showing_buckets(32, 128, bidirectional=True)(500)[0, 0]
+    assert set(both.unique().tolist()) == set(range(32)) - {16}  # no distance is both 0 and ahead
+    assert not showing_buckets(32, 128, bidirectional=False)(500)[0, 0].triu().any()
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_t5s_bias_depends_on_the_distance_alone(bidirectional):
+    relative = T5RelativeBias(H, num_buckets=10, max_distance=13, bidirectional=bidirectional).double()
+    bias = relative(29, 31)
+    assert torch.equal(bias[..., 1:, 1:], bias[..., :-1, :-1])
+    assert torch.equal(relative(1, 31), bias[:, :, -1:])
+
+
+def test_t5s_table_learns_what_each_bucket_was_asked():
+    relative = T5RelativeBias(H, num_buckets=6, max_distance=4, bidirectional=False).double()
+    bias = relative(L, S)
+    asked = draw(*bias.shape)
+    bias.backward(asked)
+    expected = torch.zeros(6, H).double()
+    for i in range(L):
+        for j in range(S):
+            expected[bucket_by_whole_numbers(j - (S - L + i), 6, 4, False)] += asked[0, :, i, j]
+    assert_close(relative.weight.grad, expected)
+
+
+def test_t5s_bias_has_the_tables_dtype_and_device():
+    relative = T5RelativeBias(H)
+    assert torch.equal(relative.bfloat16()(L, S), relative(L, S))
+    assert relative(L, S).dtype == torch.bfloat16
+    assert relative(L, S).is_contiguous()
+    assert relative.to("meta")(L, S).device.type == "meta"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sizes left open
+
+
+class AllFive(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.learned, self.t5 = Learned(100, 4), T5RelativeBias(H)
+        self.rotary = Rotary(4, scaling=3, layout="interleaved")
+
+    def forward(self, x):
+        rows = x.shape[0]
+        added = sinusoidal(rows, 4, offset=rows) + self.learned(rows, rows) + self.rotary(x, rows)
+        return added, self.t5(rows, rows + 3), alibi(H, rows, rows + 3)
+
+
+def test_all_export_with_the_length_left_open():
+    model, length = AllFive(), torch.export.Dim("length", min=1, max=50)
+    program = torch.export.export(model, (torch.randn(5, 4),), dynamic_shapes=({0: length},), strict=False)
+    for rows in (1, 13):
+        x = torch.randn(rows, 4)
+        for found, expected in zip(program.module()(x), model(x), strict=True):
+            assert_close(found, expected)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What cannot be
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: sinusoidal(0, 4), "length: expected at least 1, got 0"),
+        (lambda: sinusoidal(3, 0), "d_model: expected at least 1, got 0"),
+        (lambda: sinusoidal(3, 4, offset=-1), "offset: expected at least 0, got -1"),
+        (lambda: sinusoidal(3, 4, base=0), "base: expected a finite number above 0, got 0"),
+        (lambda: sinusoidal(3, 4, base=math.nan), "base: expected a finite number above 0, got nan"),
+        (lambda: Learned(0, 4), "max_length: expected at least 1, got 0"),
+        (lambda: Learned(3, 0), "d_model: expected at least 1, got 0"),
+        (lambda: Learned(3, 4)(0), "length: expected at least 1, got 0"),
+        (lambda: Learned(3, 4)(1, -1), "offset: expected at least 0, got -1"),
+        (lambda: Rotary(7), "d_k: expected an even number of at least 2, got 7"),
+        (lambda: Rotary(0), "d_k: expected at least 1, got 0"),
+        (lambda: Rotary(4, base=-1), "base: expected a finite number above 0, got -1"),
+        (lambda: Rotary(4, base=math.inf), "base: expected a finite number above 0, got inf"),
+        (lambda: Rotary(4, scaling=0), "scaling: expected a finite number above 0, got 0"),
+        (lambda: Rotary(4, layout="neox"), "layout: expected 'half-split' or 'interleaved', got 'neox'"),
+        (lambda: Rotary(4)(torch.ones(3, 6)), r"x: expected \(…, L, d_k = 4\), got \(3, 6\)"),
+        (lambda: Rotary(4)(torch.ones(4)), r"x: expected \(…, L, d_k = 4\), got \(4,\)"),
+        (lambda: alibi_slopes(0), "num_heads: expected at least 1, got 0"),
+        (lambda: alibi(0, 3), "num_heads: expected at least 1, got 0"),
+        (lambda: alibi(2, 0), "L: expected at least 1, got 0"),
+        (lambda: alibi(2, 3, 0), "S: expected at least 1, got 0"),
+        (lambda: T5RelativeBias(0), "num_heads: expected at least 1, got 0"),
+        (lambda: T5RelativeBias(2, num_buckets=2), "num_buckets: expected at least 4, got 2"),
+        (lambda: T5RelativeBias(2, num_buckets=7), "num_buckets: expected an even number for two directions, got 7"),
+        (lambda: T5RelativeBias(2, num_buckets=1, bidirectional=False), "num_buckets: expected at least 2, got 1"),
+        (lambda: T5RelativeBias(2, max_distance=8), "max_distance: expected at least 9, got 8"),
+        (lambda: T5RelativeBias(2, max_distance=16, bidirectional=False), "max_distance: expected at least 17, got 16"),
+        (lambda: T5RelativeBias(2)(0), "L: expected at least 1, got 0"),
+        (lambda: T5RelativeBias(2)(3, 0), "S: expected at least 1, got 0"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: sinusoidal(3.0, 4), "length: expected a whole number, got float"),
+        (lambda: sinusoidal(3, 4, base="10000"), "base: expected a number, got str"),
+        (lambda: Learned(3, 4)(1, 0.0), "offset: expected a whole number, got float"),
+        (lambda: Rotary(4, scaling=None), "scaling: expected a number, got NoneType"),
+        (lambda: Rotary(4)(torch.ones(3, 4), 0.5), "offset: expected a whole number, got float"),
+        (lambda: Rotary(4)(torch.ones(3, 4).long()), "x: expected a floating-point tensor, got torch.int64"),
+        (lambda: alibi_slopes(2.0), "num_heads: expected a whole number, got float"),
+        (lambda: alibi(2, 3, dtype=torch.int64), "dtype: expected a floating-point dtype, got torch.int64"),
+        (lambda: alibi(2, 3, dtype="float32"), "dtype: expected a floating-point dtype, got float32"),
+        (lambda: T5RelativeBias(2, max_distance=9.5), "max_distance: expected a whole number, got float"),
+        (lambda: T5RelativeBias(2)(3, 4.0), "S: expected a whole number, got float"),
+    ],
+)
+def test_types_that_cannot_be_are_refused(make, message):
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
+def test_a_wrong_argument_is_refused_before_any_arithmetic():
+    x, rotary, t5 = torch.ones(3, 6), Rotary(4), T5RelativeBias(2)
+    for call in (lambda: rotary(x), lambda: t5(3, 0), lambda: alibi(2, 3, 0), lambda: sinusoidal(2, 3, base=0)):
+        with NoArithmetic(), pytest.raises(ValueError, match="expected"):
+            call()
+
+
+def test_an_offset_may_be_a_number_in_a_tensor_that_changes():
+    x, offset, rotary = draw(L, WIDTH), torch.tensor(-2), Rotary(WIDTH)
+    assert torch.equal(rotary(x, offset), rotary(x, -2))
+    offset += 9
+    assert torch.equal(rotary(x, offset), rotary(x, 7))
+
+
+def test_modules_say_what_they_are():
+    assert repr(Rotary(4, scaling=2)) == "Rotary(d_k=4, base=10000.0, scaling=2, layout='half-split')"
+    assert repr(Learned(3, 4)) == "Learned(max_length=3, d_model=4)"
+    t5 = "T5RelativeBias(num_heads=2, num_buckets=32, max_distance=128, bidirectional=True)"
+    assert repr(T5RelativeBias(2)) == t5

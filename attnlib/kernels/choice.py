@@ -12,9 +12,10 @@ __all__ = ["KERNELS", "Choice", "choose", "explain"]
 
 KERNELS = {"explicit": explicit, "blockwise": blockwise, "fused": fused}
 
-# Measured on two cores: for fewer pairs of a query and a key, one call under a dense mask is faster than a plan.
-FEW_PAIRS = 2**14
-# With dropout torch stores all weights, several times. From so many numbers on, they are computed again instead.
+# Measured on two cores: with fewer keys, one call under a dense mask is faster than a plan.
+FEW_KEYS = 256
+FEW_KEYS_WITH_DROPOUT = 512  # there blocks are computed again on the way back
+# With dropout torch stores all weights, several times. From so many numbers on that matters more than time.
 MANY_WEIGHTS = 2**26
 
 
@@ -29,7 +30,7 @@ PAIRWISE = Choice("fused", "a mask that is given pair by pair does not say which
 BIAS = Choice("fused", "a bias holds a number for each pair, so each pair is computed")
 IS_CAUSAL = Choice("fused", "torch's is_causal is this mask")
 NOT_PLAIN = Choice("fused", "only plain tensors on a CPU, outside of compiled graphs, can be cut into blocks")
-TOO_FEW = Choice("fused", "there are too few pairs for a plan to pay")
+TOO_FEW = Choice("fused", "there are too few keys for a plan to pay")
 STRUCTURE = Choice("blockwise", "the mask says which runs of keys are open")
 FORGOTTEN = Choice("blockwise", "with dropout, torch's kernel would store all weights")
 
@@ -59,7 +60,7 @@ def choose(query, key, value, mask, *, bias=None, dropout_p=0.0, need_weights=Fa
         return NO_MASK
     if isinstance(mask, masks.Causal) and L == S and not dropout_p:
         return IS_CAUSAL
-    return STRUCTURE if L * S >= FEW_PAIRS else TOO_FEW
+    return TOO_FEW if S < (FEW_KEYS_WITH_DROPOUT if dropout_p else FEW_KEYS) else STRUCTURE
 
 
 def explain(query: Tensor, key: Tensor, mask: Mask | Tensor | None = None) -> str:

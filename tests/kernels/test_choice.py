@@ -8,7 +8,7 @@ from attnlib import MultiHeadAttention, attention, attention_weights, kernels, m
 from attnlib.kernels import blockwise, choice, fused
 from attnlib.kernels.choice import choose
 
-L = 256
+L = choice.FEW_KEYS
 LONG = torch.zeros(1, 1, L, 2)
 WINDOW = masks.causal() & masks.sliding_window(16)
 
@@ -30,7 +30,7 @@ WINDOW = masks.causal() & masks.sliding_window(16)
         (WINDOW, {"bias": torch.zeros(L, L)}, "fused"),
         (WINDOW, {"need_weights": True}, "explicit"),
         (None, {"need_weights": True}, "explicit"),
-        (masks.causal(), {"dropout_p": 0.1}, "blockwise"),
+        (WINDOW, {"dropout_p": 0.1}, "fused"),
     ],
 )
 def test_the_choice(mask, options, kernel):
@@ -41,11 +41,16 @@ def test_causal_with_other_lengths_is_not_torchs():
     assert choose(LONG, torch.zeros(1, 1, 2 * L, 2), LONG, masks.causal()).kernel == "blockwise"
 
 
-def test_few_pairs_are_computed_in_one_call():
-    few = torch.zeros(1, 1, 127, 2)
-    assert 127 * 129 < choice.FEW_PAIRS <= 128**2
-    assert choose(few, torch.zeros(1, 1, 129, 2), few, WINDOW).kernel == "fused"
-    assert choose(torch.zeros(1, 1, 128, 2), torch.zeros(1, 1, 128, 2), few, WINDOW).kernel == "blockwise"
+def test_few_keys_are_computed_in_one_call():
+    assert choose(LONG, LONG[:, :, 1:], LONG[:, :, 1:], WINDOW).kernel == "fused"
+    assert choose(LONG[:, :, :2], LONG, LONG, WINDOW).kernel == "blockwise"
+
+
+def test_with_dropout_blocks_pay_later():
+    long = torch.zeros(1, 1, 2 * L, 2)
+    for mask in (masks.causal(), WINDOW):
+        assert choose(long, long, long, mask, dropout_p=0.1).kernel == "blockwise"
+        assert choose(long[:, :, 1:], long[:, :, 1:], long, mask, dropout_p=0.1).kernel == "fused"
 
 
 def test_dropout_without_a_mask_is_cut_into_blocks_where_the_weights_are_many(monkeypatch):
