@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnlib import attention, functional, reference
-from attnlib.kernels import blockwise, choice
+from attnlib.kernels import blockwise, choice, plan
 
 B, H, L, S, D_K, D_V, D_MODEL = 2, 3, 5, 7, 11, 13, 17
 GROUPED_H, H_KV = 6, 3
@@ -40,7 +40,8 @@ def in_blocks(query, key, value, mask=None, **kwargs):
     """:func:`attnlib.attention`, cut into the smallest blocks wherever a kernel may cut."""
     with (
         mock.patch.multiple(choice, FEW_KEYS=0, FEW_KEYS_WITH_DROPOUT=0, MANY_WEIGHTS=0),
-        mock.patch.multiple(blockwise, BLOCK=2, SMALLEST=1, LONG=2, GAP=1),
+        mock.patch.multiple(plan, BLOCK=2, SMALLEST=1, LONG=2, GAP=1),
+        mock.patch.object(blockwise, "ROWS", 2),
     ):
         return attention(query, key, value, mask, **kwargs)
 

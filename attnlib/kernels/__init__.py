@@ -1,11 +1,11 @@
 """The ways to compute attention. Each takes checked arguments; :func:`attnlib.kernels.choice.choose` is the choice.
 
-=============  ==================================================================================
+=============  =====================================================================================
 ``explicit``   scores, softmax, weighted sum: where the weights are wanted, or a second derivative
 ``fused``      torch's ``scaled_dot_product_attention``: the weights are never stored
-``blockwise``  only the pairs that a mask leaves open, block by block, on a CPU
+``blockwise``  only the pairs that a mask leaves open, block by block, on a CPU, as ``plan`` cuts them
 ``online``     one block of keys at a time: FlashAttention's algorithm, to be read
-=============  ==================================================================================
+=============  =====================================================================================
 
 A kernel's ``attend`` is a function ``(query, key, value, mask, bias, scale, dropout_p) -> (output, weights or None)``
 over ``query`` (…, H, L, d_k), ``key`` (…, H_kv, S, d_k) and ``value`` (…, H_kv, S, d_v). It gives zero output and zero

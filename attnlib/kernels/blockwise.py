@@ -1,17 +1,18 @@
 """Only the pairs that a mask leaves open: for each block of queries, the runs of keys that it may attend to.
 
-The queries are cut into blocks. A mask says of each block which runs of keys are wholly open, partly open, or closed
-(:mod:`attnlib.spans`). Closed runs are skipped, open ones need no mask, and partly open ones get a mask of their own
-size. So time and memory follow what is open, and no L × S array is ever made::
+The queries are cut into blocks (:mod:`attnlib.kernels.plan`). A mask says of each block which runs of keys are wholly
+open, partly open, or closed. Closed runs are skipped, long open ones need no mask, and partly open ones get a mask of
+their own size. So time and memory follow what is open, and no L × S array is ever made::
 
     causal and a window         what is computed for the second block of queries
 
-      k 0 1 2 3 4 5 6 7
-    q 0 ■ · · · · · · ·
-      1 ■ ■ · · · · · ·
-      2 ■ ■ ■ · · · · ·         q 3 ▨ ■ ■ ▨ ▨   ■ open to all three queries: no mask
-      3 · ■ ■ ■ · · · ·           4 ▨ ■ ■ ▨ ▨   ▨ open to some: under a 3 × 5 mask, with the keys beside them
-      4 · · ■ ■ ■ · · ·           5 ▨ ■ ■ ▨ ▨
+      k 0 1 2 3 4 5               k 1 2 3 4 5
+    q 0 ■ · · · · ·
+      1 ■ ■ · · · ·
+      2 ■ ■ ■ · · ·
+      3 · ■ ■ ■ · ·             q 3 ▨ ▨ ■ ▨ ▨   ■ open to all three queries
+      4 · · ■ ■ ■ ·               4 ▨ ▨ ■ ▨ ▨   ▨ open to some of them: a mask decides
+      5 · · · ■ ■ ■               5 ▨ ▨ ■ ▨ ▨
 
 Each piece is computed by torch's kernel for CPUs, which also gives the log-sum-exp; pieces of one block are joined by
 :func:`attnlib.kernels.online.merge`. On the way back that kernel gets the joined output and log-sum-exp, and so returns
@@ -19,9 +20,7 @@ each piece's exact part of the gradient, as between the devices of ring attentio
 """
 
 import math
-from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import chain
 
 import torch
@@ -31,110 +30,12 @@ from torch.autograd.function import once_differentiable
 from attnlib import masks
 from attnlib.checks import autocast_is_on
 from attnlib.kernels import explicit, fused, online
+from attnlib.kernels.plan import Block, Piece, plan
 from attnlib.masks import Mask
 
-__all__ = ["Block", "Piece", "attend", "parts", "plan"]
+__all__ = ["attend", "parts"]
 
-# Measured on two cores. Smaller blocks follow a mask more closely, larger ones keep the processor busier.
-BLOCK = 128  # queries
-WIDE = 8  # times as many keys as queries are worth a larger block
-LARGEST = 512  # queries
-SMALLEST = 32  # queries of a block that ends early, where the mask jumps
-LONG = 1024  # an open run of so many keys is worth a call of its own, without a mask
-GAP = 64  # fewer closed keys between two runs are computed under the mask
-
-
-@dataclass(frozen=True)
-class Piece:
-    """The keys from ``start`` up to ``stop``, and the (start, stop, mask) of those among them that need a mask."""
-
-    start: int
-    stop: int
-    masked: tuple[tuple[int, int, Mask | None], ...] = ()
-
-
-@dataclass(frozen=True)
-class Block:
-    """The queries from ``start`` up to ``stop``, and the pieces of the keys that they may attend to."""
-
-    start: int
-    stop: int
-    pieces: tuple[Piece, ...]
-
-    @property
-    def pairs(self) -> int:
-        """How many pairs of a query and a key are computed."""
-        return (self.stop - self.start) * sum(piece.stop - piece.start for piece in self.pieces)
-
-
-def plan(mask: Mask | None, L: int, S: int) -> list[Block]:
-    """Return the blocks of L queries, with the pieces of S keys that each must be computed with.
-
-    ``mask`` is that of one example, or of all alike.
-
-    >>> from attnlib import masks
-    >>> for block in plan(masks.causal(), 256, 256):
-    ...     print(block)
-    Block(start=0, stop=128, pieces=(Piece(start=0, stop=128, masked=((1, 128, Causal()),)),))
-    Block(start=128, stop=256, pieces=(Piece(start=0, stop=256, masked=((129, 256, Causal()),)),))
-    """
-    if mask is None:
-        return [Block(0, L, (Piece(0, S),))]
-    runs_of = mask._spans(L, S)
-    cuts = [0, *sorted(cut for cut in mask._cuts(L, S) if 0 < cut < L), L]
-    blocks: list[Block] = []
-    start = 0
-    while start < L:
-        stop = _largest_block(runs_of, start, cuts)
-        blocks.append(Block(start, stop, _pieces(runs_of(start, stop))))
-        start = stop
-    return blocks
-
-
-def _largest_block(runs_of, start: int, cuts: list[int]) -> int:
-    """Return where the block that begins at ``start`` should end."""
-    jump = cuts[bisect_right(cuts, start)]
-    if jump - start >= SMALLEST and not any(piece.masked for piece in _pieces(runs_of(start, jump))):
-        return jump  # padding, or a whole document: no mask is needed up to the next jump
-    size = BLOCK
-    while size < LARGEST and _keys(runs_of(start, min(start + size, cuts[-1]))) >= WIDE * size:
-        size *= 2
-    end = min(start + size, cuts[-1])
-    last_jump = cuts[bisect_right(cuts, end) - 1]
-    return last_jump if last_jump - start >= SMALLEST else end
-
-
-def _keys(runs) -> int:
-    return sum(piece.stop - piece.start for piece in _pieces(runs))
-
-
-def _pieces(runs) -> tuple[Piece, ...]:
-    """Join neighbouring runs that are open, or partly open, to what is computed in one call."""
-    pieces: list[Piece] = []
-    start = 0
-    for stop, rest in runs:
-        if rest is not False:
-            _add(pieces, Piece(start, stop, () if rest is True else ((start, stop, rest),)))
-        start = stop
-    return tuple(pieces)
-
-
-def _add(pieces: list[Piece], new: Piece) -> None:
-    """Add a piece, as part of the last one where that is near, unless one of them is better off without a mask."""
-    if pieces:
-        last = pieces[-1]
-        gap = new.start - last.stop
-        alone = (last.masked != new.masked or gap) and any(
-            not piece.masked and piece.stop - piece.start >= LONG for piece in (last, new)
-        )
-        if gap < GAP and not alone:
-            closed = ((last.stop, new.start, None),) if gap else ()
-            pieces[-1] = Piece(last.start, new.stop, (*last.masked, *closed, *new.masked))
-            return
-    pieces.append(new)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
+ROWS = 128  # queries whose weights are held at a time, where weights are dropped
 
 
 def attend(query, key, value, mask, bias, scale, dropout_p) -> tuple[Tensor, None]:
@@ -166,6 +67,7 @@ def four_axes(x: Tensor) -> Tensor:
 
 
 def parts(mask: Mask | None, query: Tensor, S: int) -> list["_Part"]:
+    """Return the work of ``query`` (B, H, L, d_k) on S keys: one part, or one for each example with its own mask."""
     batch, L = query.shape[0], query.shape[-2]
     if mask is None or len(shape := mask.shape(L, S)) < 3 or shape[0] == 1:
         return [_Part(slice(0, batch), mask, query, S)]
@@ -195,8 +97,8 @@ class _Part:
         for block in self.blocks:
             keys = [(self.examples, slice(None), slice(piece.start, piece.stop)) for piece in block.pieces]
             masked = any(piece.masked for piece in block.pieces)
-            for start in range(block.start, block.stop, BLOCK):
-                rows = start, min(start + BLOCK, block.stop)
+            for start in range(block.start, block.stop, ROWS):
+                rows = start, min(start + ROWS, block.stop)
                 tiles = [self.allowed(self.mask, rows, (piece.start, piece.stop)) for piece in block.pieces if masked]
                 allowed = _side_by_side(tiles) if tiles else None
                 yield (self.examples, slice(None), slice(*rows)), keys, allowed

@@ -60,7 +60,8 @@ def choose(query, key, value, mask, *, bias=None, dropout_p=0.0, need_weights=Fa
         return NO_MASK
     if isinstance(mask, masks.Causal) and L == S and not dropout_p:
         return IS_CAUSAL
-    return TOO_FEW if S < (FEW_KEYS_WITH_DROPOUT if dropout_p else FEW_KEYS) else STRUCTURE
+    fewest = FEW_KEYS_WITH_DROPOUT if dropout_p else FEW_KEYS
+    return TOO_FEW if fewest > S else STRUCTURE
 
 
 def explain(query: Tensor, key: Tensor, mask: Mask | Tensor | None = None) -> str:

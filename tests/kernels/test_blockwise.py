@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnlib import attention, masks
-from attnlib.kernels import blockwise
+from attnlib.kernels import blockwise, plan
 from attnlib.lab.memory import peak_memory
 from tests.oracles import dense_attention, draw
 from tests.random_masks import expressions
@@ -24,7 +24,8 @@ SMALL = {"BLOCK": 4, "WIDE": 2, "LARGEST": 8, "SMALLEST": 2, "LONG": 6, "GAP": 2
 def small_blocks(monkeypatch):
     """Sizes at which a few queries make several blocks and pieces."""
     for name, size in SMALL.items():
-        monkeypatch.setattr(blockwise, name, size)
+        monkeypatch.setattr(plan, name, size)
+    monkeypatch.setattr(blockwise, "ROWS", 3)
 
 
 def with_gradients(function, query, key, value, grad):
@@ -58,7 +59,7 @@ def test_any_mask_gives_the_dense_output_and_gradients(data, L, S, heads, d_v):
     query, key, value = draw(B, H, L, 3), draw(B, H_kv, S, 3), draw(B, H_kv, S, d_v)
     with pytest.MonkeyPatch.context() as patch:
         for name, size in SMALL.items():
-            patch.setattr(blockwise, name, data.draw(st.integers(1, size + 3)) if name != "LARGEST" else size)
+            patch.setattr(plan, name, data.draw(st.integers(1, size + 3)) if name != "LARGEST" else size)
         equals_dense(mask, torch.from_numpy(np.array(allowed)), query, key, value)
 
 
@@ -88,7 +89,7 @@ def test_blocks_of_the_usual_size(name):
 def test_several_pieces_are_joined(small_blocks):
     """A prefix, a gap, a long open run, and the edge of a window."""
     mask, L, S = (masks.prefix(3) | masks.sliding_window(14)) & masks.causal(), 29, 31
-    assert max(len(block.pieces) for block in blockwise.plan(mask, L, S)) > 2
+    assert max(len(block.pieces) for block in plan.plan(mask, L, S)) > 2
     equals_dense(mask, mask.dense(L, S), draw(2, 3, L, 5), draw(2, 3, S, 5), draw(2, 3, S, 5))
 
 
@@ -203,7 +204,7 @@ def test_blocks_take_each_query_once_and_pieces_lie_apart(data, L, S):
         if L <= 50 and S <= 50 and L == L % 50 + 1 and S == S % 50 + 1
         else masks.causal() & masks.sliding_window(9)
     )
-    blocks = blockwise.plan(mask._example(0), L, S)
+    blocks = plan.plan(mask._example(0), L, S)
     assert [0, *(block.stop for block in blocks)] == [*(block.start for block in blocks), L]
     assert all(block.start < block.stop for block in blocks)
     for block in blocks:
@@ -213,7 +214,7 @@ def test_blocks_take_each_query_once_and_pieces_lie_apart(data, L, S):
 
 
 def pairs(mask, L, S):
-    return sum(block.pairs for block in blockwise.plan(mask, L, S))
+    return sum(block.pairs for block in plan.plan(mask, L, S))
 
 
 def test_what_is_computed_is_little_more_than_what_is_open():
@@ -231,30 +232,30 @@ def test_work_grows_with_the_length_not_with_its_square():
 
 
 def test_what_needs_no_mask_gets_none():
-    assert blockwise.plan(None, 5000, 7) == [blockwise.Block(0, 5000, (blockwise.Piece(0, 7),))]
-    assert blockwise.plan(masks.padding([6]), 5000, 7) == [blockwise.Block(0, 5000, (blockwise.Piece(0, 6),))]
-    assert blockwise.plan(masks.padding([0]), 5000, 7) == [blockwise.Block(0, 5000, ())]
+    assert plan.plan(None, 5000, 7) == [plan.Block(0, 5000, (plan.Piece(0, 7),))]
+    assert plan.plan(masks.padding([6]), 5000, 7) == [plan.Block(0, 5000, (plan.Piece(0, 6),))]
+    assert plan.plan(masks.padding([0]), 5000, 7) == [plan.Block(0, 5000, ())]
     documents = masks.documents(torch.tensor([0] * 300 + [1] * 200))
-    assert blockwise.plan(documents, 500, 500) == [
-        blockwise.Block(0, 300, (blockwise.Piece(0, 300),)),
-        blockwise.Block(300, 500, (blockwise.Piece(300, 500),)),
+    assert plan.plan(documents, 500, 500) == [
+        plan.Block(0, 300, (plan.Piece(0, 300),)),
+        plan.Block(300, 500, (plan.Piece(300, 500),)),
     ]
 
 
 def test_a_long_open_run_is_computed_without_a_mask():
-    last = blockwise.plan(masks.causal(), 4096, 4096)[-1]
+    last = plan.plan(masks.causal(), 4096, 4096)[-1]
     assert [bool(piece.masked) for piece in last.pieces] == [False, True]
     assert last.pieces[0].stop == last.start + 1
 
 
 def test_short_documents_share_a_block():
-    blocks = blockwise.plan(masks.documents(torch.arange(640) // 10), 640, 640)
+    blocks = plan.plan(masks.documents(torch.arange(640) // 10), 640, 640)
     assert len(blocks) <= 640 // 100
 
 
 def test_runs_that_lie_near_are_computed_together():
     ids = torch.tensor(([0] * 100 + [1] * 10) * 5)
-    blocks = blockwise.plan(masks.documents(ids), 550, 550)
+    blocks = plan.plan(masks.documents(ids), 550, 550)
     assert all(len(block.pieces) == 1 for block in blocks)
 
 
@@ -298,7 +299,7 @@ def test_a_whole_row_of_keys_is_never_masked_for_all_queries_at_once():
     """Causal attention to a long past: the open keys need no mask, so the masks stay small."""
     largest = max(
         (block.stop - block.start) * (stop - start)
-        for block in blockwise.plan(masks.causal(), 65_536, 65_536)
+        for block in plan.plan(masks.causal(), 65_536, 65_536)
         for piece in block.pieces
         for start, stop, _ in piece.masked
     )

@@ -1,0 +1,106 @@
+"""How queries are cut into blocks, and which keys each block is computed with."""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+
+from attnlib.masks import Mask
+
+__all__ = ["Block", "Piece", "plan"]
+
+# Measured on two cores. Smaller blocks follow a mask more closely, larger ones keep the processor busier.
+BLOCK = 128  # queries
+WIDE = 8  # times as many keys as queries are worth a larger block
+LARGEST = 512  # queries
+SMALLEST = 32  # queries of a block that ends early, where the mask jumps
+LONG = 1024  # an open run of so many keys is worth a call of its own, without a mask
+GAP = 64  # fewer closed keys between two runs are computed under the mask
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The keys from ``start`` up to ``stop``, and the (start, stop, mask) of those among them that need a mask."""
+
+    start: int
+    stop: int
+    masked: tuple[tuple[int, int, Mask | None], ...] = ()
+
+
+@dataclass(frozen=True)
+class Block:
+    """The queries from ``start`` up to ``stop``, and the pieces of the keys that they may attend to."""
+
+    start: int
+    stop: int
+    pieces: tuple[Piece, ...]
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs of a query and a key are computed."""
+        return (self.stop - self.start) * sum(piece.stop - piece.start for piece in self.pieces)
+
+
+def plan(mask: Mask | None, L: int, S: int) -> list[Block]:
+    """Return the blocks of L queries, with the pieces of S keys that each must be computed with.
+
+    ``mask`` is that of one example, or of all alike.
+
+    >>> from attnlib import masks
+    >>> for block in plan(masks.causal(), 256, 256):
+    ...     print(block)
+    Block(start=0, stop=128, pieces=(Piece(start=0, stop=128, masked=((1, 128, Causal()),)),))
+    Block(start=128, stop=256, pieces=(Piece(start=0, stop=256, masked=((129, 256, Causal()),)),))
+    """
+    if mask is None:
+        return [Block(0, L, (Piece(0, S),))]
+    runs_of = mask._spans(L, S)
+    cuts = [0, *sorted(cut for cut in mask._cuts(L, S) if 0 < cut < L), L]
+    blocks: list[Block] = []
+    start = 0
+    while start < L:
+        stop = _largest_block(runs_of, start, cuts)
+        blocks.append(Block(start, stop, _pieces(runs_of(start, stop))))
+        start = stop
+    return blocks
+
+
+def _largest_block(runs_of, start: int, cuts: list[int]) -> int:
+    """Return where the block that begins at ``start`` should end."""
+    jump = cuts[bisect_right(cuts, start)]
+    if jump - start >= SMALLEST and not any(piece.masked for piece in _pieces(runs_of(start, jump))):
+        return jump  # padding, or a whole document: no mask is needed up to the next jump
+    size = BLOCK
+    while size < LARGEST and _keys(runs_of(start, min(start + size, cuts[-1]))) >= WIDE * size:
+        size *= 2
+    end = min(start + size, cuts[-1])
+    last_jump = cuts[bisect_right(cuts, end) - 1]
+    return last_jump if last_jump - start >= SMALLEST else end
+
+
+def _keys(runs) -> int:
+    return sum(piece.stop - piece.start for piece in _pieces(runs))
+
+
+def _pieces(runs) -> tuple[Piece, ...]:
+    """Join neighbouring runs that are open, or partly open, to what is computed in one call."""
+    pieces: list[Piece] = []
+    start = 0
+    for stop, rest in runs:
+        if rest is not False:
+            _add(pieces, Piece(start, stop, () if rest is True else ((start, stop, rest),)))
+        start = stop
+    return tuple(pieces)
+
+
+def _add(pieces: list[Piece], new: Piece) -> None:
+    """Add a piece, as part of the last one where that is near, unless one of them is better off without a mask."""
+    if pieces:
+        last = pieces[-1]
+        gap = new.start - last.stop
+        alone = (last.masked != new.masked or gap) and any(
+            not piece.masked and piece.stop - piece.start >= LONG for piece in (last, new)
+        )
+        if gap < GAP and not alone:
+            closed = ((last.stop, new.start, None),) if gap else ()
+            pieces[-1] = Piece(last.start, new.stop, (*last.masked, *closed, *new.masked))
+            return
+    pieces.append(new)
