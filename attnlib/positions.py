@@ -320,7 +320,8 @@ def alibi(
           2 −2m   −m    0   −m
           3 −3m  −2m   −m    0
 
-    The last query stands at the last key. The paper looks back only: add ``masks.causal()``.
+    The last query stands at the last key. The paper looks back only: add ``masks.causal()``. Without it, a sentence and
+    its mirror image are alike. S must count all keys: a bias with a single column would be broadcast, and say nothing.
 
     Parameters
     ----------
@@ -369,7 +370,7 @@ class T5RelativeBias(nn.Module):
     ----------
     num_heads: H.
     num_buckets: the number of rows of W, half of them for each direction if ``bidirectional``.
-    max_distance: from here on, all distances share the last bucket.
+    max_distance: from here on at the latest, all distances share the last bucket.
     bidirectional: whether keys after the query have buckets of their own (T5's encoder), or share that of distance 0
         (T5's decoder, where a causal mask hides them).
 

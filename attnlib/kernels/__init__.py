@@ -7,9 +7,10 @@
 ``online``     one block of keys at a time: FlashAttention's algorithm, to be read
 =============  =====================================================================================
 
-A kernel's ``attend`` is a function ``(query, key, value, mask, bias, scale, dropout_p) -> (output, weights or None)``
-over ``query`` (…, H, L, d_k), ``key`` (…, H_kv, S, d_k) and ``value`` (…, H_kv, S, d_v). It gives zero output and zero
-gradient to a query that may attend to nothing. Masked keys hold finite numbers when a kernel sees them.
+A kernel's ``attend`` is a function ``(query, key, value, mask, bias, scale, dropout_p) -> (output, weights or None)``,
+that of ``online`` gives ``(output, log-sum-exp)``. Its tensors are ``query`` (…, H, L, d_k), ``key`` (…, H_kv, S, d_k)
+and ``value`` (…, H_kv, S, d_v). It gives zero output and zero gradient to a query that may attend to nothing. Masked
+keys hold finite numbers when a kernel sees them.
 """
 
 from attnlib.kernels.choice import explain

@@ -96,7 +96,7 @@ class _Part:
         """Yield, for a few queries at a time, (where they are, [where their keys are], who may attend, or None)."""
         for block in self.blocks:
             keys = [(self.examples, slice(None), slice(piece.start, piece.stop)) for piece in block.pieces]
-            masked = any(piece.masked for piece in block.pieces)
+            masked = any(piece.partly_open for piece in block.pieces)
             for start in range(block.start, block.stop, ROWS):
                 rows = start, min(start + ROWS, block.stop)
                 tiles = [self.allowed(self.mask, rows, (piece.start, piece.stop)) for piece in block.pieces if masked]
@@ -105,13 +105,13 @@ class _Part:
 
     def shift(self, block: Block, piece: Piece) -> Tensor | None:
         """Return 0 where a query of the block may attend to a key of the piece, and −∞ where not; None if all may."""
-        if not piece.masked:
+        if not piece.partly_open:
             return None
-        if not all(mask is None or mask._by_distance for _, _, mask in piece.masked):
+        if not all(mask is None or mask._by_distance for _, _, mask in piece.partly_open):
             return self._shift(block, piece)
         # Where the distance decides, all blocks along the diagonal share one mask.
         start, rows = block.start, block.stop - block.start
-        columns = [(first - start, last - start, repr(mask)) for first, last, mask in piece.masked]
+        columns = [(first - start, last - start, repr(mask)) for first, last, mask in piece.partly_open]
         kind = rows, piece.start - start, piece.stop - start, *columns
         if kind not in self.made:
             self.made[kind] = self._shift(block, piece)
@@ -121,7 +121,7 @@ class _Part:
         zero, closed = (torch.tensor(number, dtype=self.dtype) for number in (0.0, -math.inf))
         parts, end = [], piece.start
         rows = (block.start, block.stop)
-        for start, stop, mask in (*piece.masked, (piece.stop, piece.stop, None)):
+        for start, stop, mask in (*piece.partly_open, (piece.stop, piece.stop, None)):
             parts.append(zero.expand(1, 1, block.stop - block.start, start - end))
             if mask is None:
                 parts.append(closed.expand(1, 1, block.stop - block.start, stop - start))

@@ -83,7 +83,7 @@ def explain(query: Tensor, key: Tensor, mask: Mask | Tensor | None = None) -> st
     >>> print(explain(x, x, masks.causal()))
     fused: torch's is_causal is this mask.
     >>> print(explain(x, x, masks.causal() & masks.sliding_window(256)))
-    blockwise: the mask says which runs of keys are open; 9 % of the pairs are computed, block by block (32).
+    blockwise: the mask says which runs of keys are open; 9 % of the pairs are computed, in 32 blocks of queries.
     """
     checks.query_and_key(query, key)
     shape = (*query.shape[:-1], key.shape[-2])
@@ -95,6 +95,6 @@ def explain(query: Tensor, key: Tensor, mask: Mask | Tensor | None = None) -> st
     plans = [part.blocks for part in blockwise.parts(mask, blockwise.four_axes(query), shape[-1])]
     computed = sum(block.pairs for blocks in plans for block in blocks)
     share = computed / (len(plans) * shape[-2] * shape[-1])
-    return (
-        f"{kernel}: {reason}; {100 * share:.0f} % of the pairs are computed, block by block ({sum(map(len, plans))})."
-    )
+    count = sum(map(len, plans))
+    blocks = f"{count} block{'s' * (count != 1)} of queries"
+    return f"{kernel}: {reason}; {100 * share:.0f} % of the pairs are computed, in {blocks}."

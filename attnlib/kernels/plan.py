@@ -18,11 +18,14 @@ GAP = 64  # fewer closed keys between two runs are computed under the mask
 
 @dataclass(frozen=True)
 class Piece:
-    """The keys from ``start`` up to ``stop``, and the (start, stop, mask) of those among them that need a mask."""
+    """The keys from ``start`` up to ``stop``, and the (start, stop, mask) of the runs among them that are not all open.
+
+    The mask decides there; None closes the run, which is computed only because it is short.
+    """
 
     start: int
     stop: int
-    masked: tuple[tuple[int, int, Mask | None], ...] = ()
+    partly_open: tuple[tuple[int, int, Mask | None], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,16 +45,25 @@ class Block:
 def plan(mask: Mask | None, L: int, S: int) -> list[Block]:
     """Return the blocks of L queries, with the pieces of S keys that each must be computed with.
 
-    ``mask`` is that of one example, or of all alike.
+    Parameters
+    ----------
+    mask: that of one example, or of all alike.
+
+    Raises
+    ------
+    ValueError: if the mask differs between examples, or was made for other sizes.
 
     >>> from attnlib import masks
     >>> for block in plan(masks.causal(), 256, 256):
     ...     print(block)
-    Block(start=0, stop=128, pieces=(Piece(start=0, stop=128, masked=((1, 128, Causal()),)),))
-    Block(start=128, stop=256, pieces=(Piece(start=0, stop=256, masked=((129, 256, Causal()),)),))
+    Block(start=0, stop=128, pieces=(Piece(start=0, stop=128, partly_open=((1, 128, Causal()),)),))
+    Block(start=128, stop=256, pieces=(Piece(start=0, stop=256, partly_open=((129, 256, Causal()),)),))
     """
     if mask is None:
         return [Block(0, L, (Piece(0, S),))]
+    shape = mask.shape(L, S)
+    if len(shape) > 2 and shape[0] > 1:
+        raise ValueError(f"mask: expected that of one example, got one of {shape[0]}")
     runs_of = mask._spans(L, S)
     cuts = [0, *sorted(cut for cut in mask._cuts(L, S) if 0 < cut < L), L]
     blocks: list[Block] = []
@@ -66,13 +78,16 @@ def plan(mask: Mask | None, L: int, S: int) -> list[Block]:
 def _largest_block(runs_of, start: int, cuts: list[int]) -> int:
     """Return where the block that begins at ``start`` should end."""
     jump = cuts[bisect_right(cuts, start)]
-    if jump - start >= SMALLEST and not any(piece.masked for piece in _pieces(runs_of(start, jump))):
+    if jump - start >= SMALLEST and not any(piece.partly_open for piece in _pieces(runs_of(start, jump))):
         return jump  # padding, or a whole document: no mask is needed up to the next jump
     size = BLOCK
     while size < LARGEST and _keys(runs_of(start, min(start + size, cuts[-1]))) >= WIDE * size:
         size *= 2
     end = min(start + size, cuts[-1])
-    last_jump = cuts[bisect_right(cuts, end) - 1]
+    next_jump = bisect_right(cuts, end)
+    if next_jump < len(cuts) and cuts[next_jump] - end < SMALLEST:
+        return cuts[next_jump]  # rather than leave a rest that is too small for a block of its own
+    last_jump = cuts[next_jump - 1]
     return last_jump if last_jump - start >= SMALLEST else end
 
 
@@ -96,11 +111,11 @@ def _add(pieces: list[Piece], new: Piece) -> None:
     if pieces:
         last = pieces[-1]
         gap = new.start - last.stop
-        alone = (last.masked != new.masked or gap) and any(
-            not piece.masked and piece.stop - piece.start >= LONG for piece in (last, new)
+        alone = (last.partly_open != new.partly_open or gap) and any(
+            not piece.partly_open and piece.stop - piece.start >= LONG for piece in (last, new)
         )
         if gap < GAP and not alone:
             closed = ((last.stop, new.start, None),) if gap else ()
-            pieces[-1] = Piece(last.start, new.stop, (*last.masked, *closed, *new.masked))
+            pieces[-1] = Piece(last.start, new.stop, (*last.partly_open, *closed, *new.partly_open))
             return
     pieces.append(new)

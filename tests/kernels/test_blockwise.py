@@ -244,8 +244,21 @@ def test_what_needs_no_mask_gets_none():
 
 def test_a_long_open_run_is_computed_without_a_mask():
     last = plan.plan(masks.causal(), 4096, 4096)[-1]
-    assert [bool(piece.masked) for piece in last.pieces] == [False, True]
+    assert [bool(piece.partly_open) for piece in last.pieces] == [False, True]
     assert last.pieces[0].stop == last.start + 1
+
+
+def test_no_rest_of_a_document_is_left_for_a_block_that_crosses_its_border():
+    ends = [500, 1030]  # 500 = 3 · 128 + 116, 1030 − 500 = 4 · 128 + 18
+    ids = torch.tensor([0] * 500 + [1] * 530 + [2] * 70)
+    blocks = plan.plan(masks.documents(ids) & masks.causal(), 1100, 1100)
+    assert set(ends) < {block.stop for block in blocks}
+    assert all(block.stop - block.start >= plan.SMALLEST for block in blocks)
+
+
+def test_a_plan_is_made_for_one_example():
+    with pytest.raises(ValueError, match="mask: expected that of one example, got one of 2"):
+        plan.plan(masks.padding([3, 2]), 5, 7)
 
 
 def test_short_documents_share_a_block():
@@ -301,7 +314,7 @@ def test_a_whole_row_of_keys_is_never_masked_for_all_queries_at_once():
         (block.stop - block.start) * (stop - start)
         for block in plan.plan(masks.causal(), 65_536, 65_536)
         for piece in block.pieces
-        for start, stop, _ in piece.masked
+        for start, stop, _ in piece.partly_open
     )
     assert largest < 600**2
 

@@ -116,10 +116,10 @@ def test_every_reason_is_a_sentence_when_explained():
 
 def test_blocks_are_counted():
     padded = torch.zeros(2, 1, L, 2)
-    assert "; 75 % of the pairs are computed, block by block (2)." in kernels.explain(
+    assert "; 75 % of the pairs are computed, in 2 blocks of queries." in kernels.explain(
         padded, padded, masks.padding([L, L // 2])
     )
-    assert "; 50 % of the pairs are computed, block by block (1)." in kernels.explain(
+    assert "; 50 % of the pairs are computed, in 1 block of queries." in kernels.explain(
         LONG, LONG, masks.padding([L // 2])
     )
     matrix = torch.zeros(L, 2)
