@@ -120,10 +120,12 @@ def compute(query, key, value, mask, bias=None, scale=None, dropout_p=0.0, need_
     """:func:`attend` without its checks, for a caller that has made them."""
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     mask = masks.needed(mask, query.shape[-2], key.shape[-2])
-    (query, key, value), mask, (poisoned_weights, poisoned) = _quarantine(query, key, value, mask)
+    lost_weights = lost = None
+    if mask is not None:
+        (query, key, value), mask, (lost_weights, lost) = _quarantine(query, key, value, mask)
     kernel, _ = choose(query, key, value, mask, bias=bias, dropout_p=dropout_p, need_weights=need_weights)
     output, weights = KERNELS[kernel].attend(query, key, value, mask, bias, scale, dropout_p)
-    return _poison(output, poisoned), _poison(weights, poisoned_weights)
+    return _poison(output, lost), _poison(weights, lost_weights)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,9 @@
 """Multi-head attention as a module: the paper's, with grouped heads, a cache, and weights on request."""
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from attnlib import functional
 from attnlib.cache import KVCache
@@ -159,7 +162,7 @@ class MultiHeadAttention(nn.Module):
         key, value = self._check(query, key, value, reads_only)
         self._check_scores(query, key, mask, bias, cache)
         # (B, L, d_model) → (B, L, H·d_k) → (B, H, L, d_k)
-        queries = self._split(self.wq(query), self.d_k)
+        queries = _split(_projected(self.wq, query), self.d_k)
         if reads_only:
             keys, values = cache.key, cache.value
         else:
@@ -174,7 +177,7 @@ class MultiHeadAttention(nn.Module):
         if need_weights:
             self.attn = weights.detach()
         # (B, H, L, d_v) → (B, L, H·d_v) → (B, L, d_model)
-        return self.fc(heads.transpose(-3, -2).flatten(-2))
+        return _projected(self.fc, heads.transpose(-3, -2).flatten(-2))
 
     def remember(self, key: Tensor, value: Tensor | None = None) -> KVCache:
         """Project what cross-attention will read again and again: the tokens of an encoder, once for all steps.
@@ -208,13 +211,9 @@ class MultiHeadAttention(nn.Module):
 
     def _keys_and_values(self, key: Tensor, value: Tensor, offset: int) -> tuple[Tensor, Tensor]:
         """Project to keys (B, H_kv, S, d_k) and values (B, H_kv, S, d_v); the first key stands at ``offset``."""
-        keys, values = self._split(self.wk(key), self.d_k), self._split(self.wv(value), self.d_v)
+        keys = _split(_projected(self.wk, key), self.d_k)
+        values = _split(_projected(self.wv, value), self.d_v)
         return (keys if self.rotary is None else self.rotary(keys, offset)), values
-
-    @staticmethod
-    def _split(x: Tensor, width: int) -> Tensor:
-        """(B, L, H·width) → (B, H, L, width). H is counted, not read: under tensor parallelism it is a rank's share."""
-        return x.unflatten(-1, (-1, width)).transpose(-3, -2)
 
     def _check(self, query, key, value, reads_only) -> tuple[Tensor, Tensor]:
         """Check the inputs, and fill in those that were left out."""
@@ -262,7 +261,38 @@ class MultiHeadAttention(nn.Module):
                 )
             S = len(cache) + (0 if cache.read_only else S)
         functional.check_dropout("dropout", self.dropout)  # an attribute, so that it may have changed
+        if mask is None and bias is None:
+            return
         functional.check_mask_and_bias(mask, bias, (*batch, self.num_heads, query.shape[-2], S), query.device)
 
     def extra_repr(self) -> str:
         return f"num_heads={self.num_heads}, num_kv_heads={self.num_kv_heads}, d_k={self.d_k}, d_v={self.d_v}"
+
+
+def _split(x: Tensor, width: int) -> Tensor:
+    """(B, L, H·width) → (B, H, L, width). H is counted, not read: under tensor parallelism it is a rank's share."""
+    return x.unflatten(-1, (-1, width)).transpose(-3, -2)
+
+
+def _projected(layer: nn.Module, x: Tensor) -> Tensor:
+    """Return ``layer(x)``; by the arithmetic alone where a call would do nothing more, since a call takes time."""
+    own = layer.__dict__
+    if type(layer) is not nn.Linear or any(map(own.get, _HEEDED_BY_A_CALL)) or _calls_matter():
+        return layer(x)
+    parameters = own["_parameters"]
+    return F.linear(x, parameters["weight"], parameters["bias"])
+
+
+_HEEDED_BY_A_CALL = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+    "_compiled_call_impl",
+    "forward",
+)
+
+
+def _calls_matter() -> bool:
+    """Say whether somebody watches the calls of all modules: a compiler, or a hook for every module."""
+    return torch.compiler.is_compiling() or _has_any_global_hook()

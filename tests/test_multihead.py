@@ -618,3 +618,79 @@ def test_remember_refuses_what_forward_refuses():
         layer.remember(tokens(S), tokens(L))
     with pytest.raises(ValueError, match="key: rotary positions are for self-attention"):
         MultiHeadAttention(2, 24, rotary=Rotary(12)).remember(torch.randn(B, S, 24))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Who watches the projections
+
+
+def _watched_by(kind, layer, seen):
+    """Let ``seen`` grow at each call of a projection, in one of the ways that torch has for it."""
+    match kind:
+        case "forward hook":
+            return layer.register_forward_hook(lambda *_: seen.append(1)).remove
+        case "forward pre-hook":
+            return layer.register_forward_pre_hook(lambda *_: seen.append(1)).remove
+        case "backward hook":
+            return layer.register_full_backward_hook(lambda *_: seen.append(1)).remove
+        case "backward pre-hook":
+            return layer.register_full_backward_pre_hook(lambda *_: seen.append(1)).remove
+        case "hook of all modules":
+            hook = lambda module, *_: seen.append(1) if module is layer else None  # noqa: E731
+            return nn.modules.module.register_module_forward_hook(hook).remove
+        case "replaced forward":
+            forward = layer.forward
+            layer.forward = lambda x: seen.append(1) or forward(x)
+        case "compiled call":
+            layer.compile(backend="eager")
+            compiled = layer._compiled_call_impl
+            layer._compiled_call_impl = lambda x: seen.append(1) or compiled(x)
+        case "parametrization":
+
+            class Doubled(nn.Module):
+                def forward(self, weight):
+                    seen.append(1)
+                    return weight
+
+            nn.utils.parametrize.register_parametrization(layer, "weight", Doubled())
+            seen.clear()
+    return lambda: None
+
+
+@pytest.mark.parametrize("projection", ["wq", "wk", "wv", "fc"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "forward hook",
+        "forward pre-hook",
+        "backward hook",
+        "backward pre-hook",
+        "hook of all modules",
+        "replaced forward",
+        "compiled call",
+        "parametrization",
+    ],
+)
+def test_what_watches_a_projection_is_called(kind, projection):
+    torch.compiler.reset()
+    layer, x, seen = MultiHeadAttention(2, 8), torch.randn(1, 3, 8, requires_grad=True), []
+    expected = layer.eval()(x)
+    remove = _watched_by(kind, getattr(layer, projection), seen)
+    output = layer(x)
+    output.sum().backward()
+    remove()
+    assert seen
+    torch.testing.assert_close(output, expected)
+
+
+def test_a_projection_may_be_another_module():
+    class Doubling(nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    layer, x = MultiHeadAttention(2, 8).eval(), torch.randn(1, 3, 8)
+    expected = 2 * layer(x)
+    doubling = Doubling(8, 8, bias=False)
+    doubling.load_state_dict(layer.fc.state_dict())
+    layer.fc = doubling
+    torch.testing.assert_close(layer(x), expected)
