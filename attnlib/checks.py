@@ -4,6 +4,7 @@ import operator
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 
 def whole_number(name: str, value: int, at_least: int = 1) -> int:
@@ -88,6 +89,6 @@ def is_plain(*tensors: Tensor) -> bool:
     >>> torch.func.vmap(lambda x: x + is_plain(x))(torch.zeros(2))
     tensor([0., 0.])
     """
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
         return False
     return all(type(x) in (Tensor, nn.Parameter) for x in tensors)

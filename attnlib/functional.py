@@ -4,14 +4,15 @@ B batch, L queries, S keys, H heads, d_k and d_v the width of a key and of a val
 """
 
 import math
+from functools import partial
 from numbers import Real
 
 import torch
 from torch import Tensor
 
 from attnlib import masks
-from attnlib.checks import query_and_key, same_kind
-from attnlib.kernels import explicit
+from attnlib.checks import is_plain, query_and_key, same_kind
+from attnlib.kernels import blockwise, explicit
 from attnlib.kernels.choice import KERNELS, choose
 from attnlib.masks import Mask
 
@@ -118,12 +119,19 @@ def attend(
 
 def compute(query, key, value, mask, bias=None, scale=None, dropout_p=0.0, need_weights=False):
     """:func:`attend` without its checks, for a caller that has made them."""
-    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    scale = (
+        1 / math.sqrt(query.shape[-1])
+        if scale is None
+        else scale
+        if isinstance(scale, torch.SymFloat)
+        else float(scale)
+    )
     mask = masks.needed(mask, query.shape[-2], key.shape[-2])
     lost_weights = lost = None
     if mask is not None:
         (query, key, value), mask, (lost_weights, lost) = _quarantine(query, key, value, mask)
-    kernel, _ = choose(query, key, value, mask, bias=bias, dropout_p=dropout_p, need_weights=need_weights)
+    options = {"bias": bias, "scale": scale, "dropout_p": dropout_p, "need_weights": need_weights}
+    kernel, _ = choose(query, key, value, mask, **options)
     output, weights = KERNELS[kernel].attend(query, key, value, mask, bias, scale, dropout_p)
     return _poison(output, lost), _poison(weights, lost_weights)
 
@@ -163,7 +171,8 @@ def _meets(mask: Mask | Tensor, marked: Tensor, query: Tensor) -> Tensor:
     if query.dim() > 2:
         marked = marked.repeat_interleave(query.shape[-3] // marked.shape[-2], dim=-2)
     if isinstance(mask, Mask):
-        return mask.reaches(marked, query.shape[-2])
+        blocks = marked.is_cpu and is_plain(marked) and type(mask) is not masks.Causal
+        return (partial(blockwise.reaches, mask) if blocks else mask._reaches)(marked, query.shape[-2])
     return masks.reached(masks.for_scores(mask, (*query.shape[:-1], marked.shape[-1]), query.device), marked)
 
 
@@ -218,13 +227,10 @@ def check_dropout(name: str, probability: float) -> None:
 
 def check_mask_and_bias(mask, bias, scores_shape, device: torch.device) -> None:
     """Hold that ``mask`` and ``bias``, or None, fit scores of ``scores_shape`` on ``device``."""
-    for name, x in (("mask", mask), ("bias", bias)):
-        if isinstance(x, Tensor) and x.device != device:
-            raise ValueError(f"{name}: expected a tensor on query's device {device}, got one on {x.device}")
     if mask is not None:
-        masks.check(mask, scores_shape)
+        masks.check(mask, scores_shape, device)
     if bias is not None:
-        _check_bias(bias, scores_shape)
+        _check_bias(bias, scores_shape, device)
 
 
 def _check_value(query, key, value) -> None:
@@ -234,12 +240,14 @@ def _check_value(query, key, value) -> None:
         raise ValueError(f"value: expected {wanted}, got {tuple(value.shape[:-1])}")
 
 
-def _check_bias(bias, shape) -> None:
+def _check_bias(bias, shape, device) -> None:
     if not isinstance(bias, Tensor):
         raise TypeError(f"bias: expected a tensor, got {type(bias).__name__}")
     if not bias.is_floating_point():
         hint = "; to say who may attend to whom, use mask=" if bias.dtype == torch.bool else ""
         raise TypeError(f"bias: expected a floating-point tensor, got {bias.dtype}{hint}")
+    if bias.device != device:
+        raise ValueError(f"bias: expected a tensor on query's device {device}, got one on {bias.device}")
     exact = bias.shape == shape[-2:]
     fits = bias.dim() == len(shape) and all(a in (1, b) for a, b in zip(bias.shape, shape, strict=True))
     if not (exact or fits):

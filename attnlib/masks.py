@@ -28,7 +28,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -39,7 +39,6 @@ from attnlib.spans import Runs, both, combined, either, from_spans, inverted
 __all__ = ["Mask", "causal", "documents", "from_tensor", "padding", "prefix", "sliding_window"]
 
 SHORT = 16  # keys: documents that are shorter on average, and many, are not told apart
-ROWS = 1024  # of a mask that are looked at in one go
 
 
 class Tile(NamedTuple):
@@ -60,8 +59,9 @@ class Tile(NamedTuple):
 class Mask:
     """What every mask can do. Make one with the functions of this module.
 
-    A new kind of mask defines ``_tile``, and ``shape`` if that is not (L, S). One that knows its structure also defines
-    ``_spans``, and nothing is computed for the keys that it closes.
+    A new kind of mask is a subclass of this class, not of one of its kinds. It defines ``_tile``, and ``shape`` if that
+    is not (L, S). One that knows its structure also defines ``_spans``, and nothing is computed for the keys that it
+    closes.
 
     >>> class EvenKeys(Mask):
     ...     def _tile(self, tile, device):
@@ -99,7 +99,12 @@ class Mask:
 
     def _example(self, b: int) -> Mask:
         """Return the mask of example b alone; the mask itself where all examples share it."""
-        return self
+        return Example(self, b)
+
+    @property
+    def _has_structure(self) -> bool:
+        """Say whether the mask knows of runs of keys that are open or closed."""
+        return type(self)._spans is not Mask._spans
 
     @property
     def _by_distance(self) -> bool:
@@ -131,15 +136,9 @@ class Mask:
         """Say whether every query may attend to every key, where that is known without looking at the pairs."""
         return False
 
-    def reaches(self, marked: Tensor, L: int) -> Tensor:
-        """Say which of L queries may attend to a marked key: bool (…, H, S) → (…, H, L, 1). See :func:`reached`."""
-        shape = (*marked.shape[:-1], L, marked.shape[-1])
-        found = []
-        for start in range(0, max(L, 1), ROWS):  # a few rows at a time: the whole mask may not fit into memory
-            rows = start, min(start + ROWS, L)
-            hit = reached(for_scores(self, shape, marked.device, rows), marked)
-            found.append(hit.expand(*hit.shape[:-2], rows[1] - rows[0], 1))
-        return torch.cat(found, dim=-2)
+    def _reaches(self, marked: Tensor, L: int) -> Tensor:
+        """Say which of L queries may attend to a marked key: bool (…, H, S) → (…, H, L|1, 1). See :func:`reached`."""
+        return reached(for_scores(self, (*marked.shape[:-1], L, marked.shape[-1]), marked.device), marked)
 
     def __and__(self, other: Mask) -> Mask:
         return Both(self, other) if isinstance(other, Mask) else NotImplemented
@@ -280,15 +279,23 @@ def from_tensor(tensor: Tensor) -> Mask:
     check_bool("tensor", tensor)
     if tensor.dim() not in (2, 3, 4):
         raise ValueError(f"tensor: expected shape (L, S), (B, L, S) or (B, H, L, S), got {tuple(tensor.shape)}")
-    return Given(tensor)
+    return Given(tensor.clone())  # a mask is a value: what becomes of the tensor is no longer its affair
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The masks
 
 
+class _OfAll(Mask):
+    """A mask that all examples share."""
+
+    def _example(self, b):
+        return self
+
+
+@final
 @dataclass(frozen=True, eq=False)
-class Causal(Mask):
+class Causal(_OfAll):
     _by_distance = True
 
     def _tile(self, tile, device):
@@ -305,7 +312,7 @@ class Causal(Mask):
     def opens_all(self, L, S):
         return bool(L == 1)
 
-    def reaches(self, marked, L):
+    def _reaches(self, marked, L):
         # Without the L × S pairs: query i sees all keys up to its own, so a running "any" will do.
         S = marked.shape[-1]
         seen = marked.cumsum(-1) > 0
@@ -313,8 +320,9 @@ class Causal(Mask):
         return torch.cat([none_before, seen[..., max(S - L, 0) :]], dim=-1).unsqueeze(-1)
 
 
+@final
 @dataclass(frozen=True, eq=False)
-class SlidingWindow(Mask):
+class SlidingWindow(_OfAll):
     size: int
     _by_distance = True
 
@@ -334,6 +342,7 @@ class SlidingWindow(Mask):
         return runs
 
 
+@final
 @dataclass(frozen=True, eq=False)
 class Padding(Mask):
     lengths: Tensor
@@ -357,6 +366,7 @@ class Padding(Mask):
         return Padding(self.lengths[b : b + 1], self.longest) if len(self.lengths) > 1 else self
 
 
+@final
 @dataclass(frozen=True, eq=False)
 class Documents(Mask):
     ids: Tensor
@@ -401,11 +411,12 @@ class Documents(Mask):
         return (lengths.cumsum(0) - lengths).tolist(), ids.tolist()
 
     def _example(self, b):
-        return self if self.ids.dim() == 1 else Documents(self.ids[b])
+        return self if self.ids.dim() == 1 else Documents(self.ids[b if len(self.ids) > 1 else 0])
 
 
+@final
 @dataclass(frozen=True, eq=False)
-class Prefix(Mask):
+class Prefix(_OfAll):
     length: int
 
     def shape(self, L, S):
@@ -421,6 +432,7 @@ class Prefix(Mask):
         return lambda start, stop: from_spans(S, [(0, self.length, True)])
 
 
+@final
 @dataclass(frozen=True, eq=False)
 class Given(Mask):
     tensor: Tensor
@@ -472,6 +484,10 @@ class _Pair(Mask):
     def _by_distance(self):
         return self.left._by_distance and self.right._by_distance
 
+    @property
+    def _has_structure(self):
+        return self.left._has_structure or self.right._has_structure
+
 
 class Both(_Pair):
     of_pairs, of_rests = staticmethod(operator.and_), staticmethod(both)
@@ -505,12 +521,32 @@ class Not(Mask):
     def _by_distance(self):
         return self.mask._by_distance
 
+    @property
+    def _has_structure(self):
+        return self.mask._has_structure
+
+
+@dataclass(frozen=True, eq=False)
+class Example(Mask):
+    """One example of a mask of somebody's own."""
+
+    mask: Mask
+    b: int
+
+    def shape(self, L, S):
+        shape = self.mask.shape(L, S)
+        return shape if len(shape) < 4 else (1, *shape[1:])
+
+    def _tile(self, tile, device):
+        allowed = self.mask._tile(tile, device)
+        return allowed[self.b : self.b + 1] if allowed.dim() == 4 and len(allowed) > 1 else allowed
+
 
 # ---------------------------------------------------------------------------------------------------------------------
 # From a mask to the shape of the scores
 
 
-def check(mask: Mask | Tensor, scores_shape: Sequence[int]) -> None:
+def check(mask: Mask | Tensor, scores_shape: Sequence[int], device: torch.device) -> None:
     """Hold that ``mask`` broadcasts to scores (…, H, L, S), and no further.
 
     A tensor has the axes (L, S), all axes of the scores, or all but the head axis. Nothing else is accepted: a (B, S)
@@ -519,7 +555,7 @@ def check(mask: Mask | Tensor, scores_shape: Sequence[int]) -> None:
     Raises
     ------
     TypeError: if ``mask`` is neither a Mask nor a bool tensor.
-    ValueError: if it does not fit.
+    ValueError: if it does not fit, or lies on another device.
     """
     L, S = scores_shape[-2:]
     if isinstance(mask, Mask):
@@ -528,6 +564,8 @@ def check(mask: Mask | Tensor, scores_shape: Sequence[int]) -> None:
             return
     else:
         check_bool("mask", mask)
+        if mask.device != device:
+            raise ValueError(f"mask: expected a tensor on query's device {device}, got one on {mask.device}")
         _check_sizes("mask", mask, L, S, axes=len(scores_shape))
         shape = tuple(mask.shape)
     aligned = _aligned(mask, shape, len(scores_shape))
@@ -618,7 +656,7 @@ def _check_sizes(name: str, tensor: Tensor, L: int, S: int, axes: int) -> None:
 
 
 def _whole_numbers(name: str, values: Sequence | Tensor) -> Tensor:
-    tensor = torch.as_tensor(values)
+    tensor = torch.as_tensor(values).clone()  # a mask is a value: what becomes of the tensor is no longer its affair
     if tensor.numel() == 0:
         tensor = tensor.long()  # an empty list has no dtype of its own
     if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:

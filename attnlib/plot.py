@@ -19,6 +19,7 @@ import numpy as np
 from torch import Tensor
 
 from attnlib.checks import whole_number
+from attnlib.kernels.plan import plan
 from attnlib.masks import Mask
 
 try:
@@ -27,16 +28,23 @@ try:
     from matplotlib.collections import LineCollection
     from matplotlib.lines import Line2D
     from matplotlib.patches import Rectangle
+    from matplotlib.ticker import MaxNLocator
 except ModuleNotFoundError as missing:  # pragma: no cover - needs an environment without matplotlib
     raise ImportError("attnlib.plot needs matplotlib: pip install 'attnlib[plot]'") from missing
 
-__all__ = ["attention_heatmap", "attention_lines", "head_grid", "plot_mask", "plot_softmax"]
+__all__ = ["attention_heatmap", "attention_lines", "head_grid", "plot_mask", "plot_plan", "plot_softmax"]
 
 # White to dark blue: its lightness falls steadily, so it reads the same with any colour vision, and in print.
 COLOUR_MAP = "Blues"
 # Okabe and Ito's colours, told apart with every common colour blindness; one for each head of attention_lines.
 HEAD_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MASKED_FILL, MASKED_HATCH = "#f2f2f2", "#8a8a8a"
+# How plot_plan fills runs of keys that a block of queries may not, may, or may in part attend to: without colour too.
+PLAN_STYLES = {
+    "closed": {"facecolor": MASKED_FILL, "edgecolor": MASKED_HATCH, "hatch": "///"},
+    "open": {"facecolor": "#4a90c4"},
+    "partly open": {"facecolor": "#d3e4f3", "edgecolor": "#08306b", "hatch": "..."},
+}
 
 
 def attention_heatmap(
@@ -199,6 +207,47 @@ def plot_mask(
     return ax
 
 
+def plot_plan(mask: Mask | None, L: int, S: int, *, ax: Axes | None = None) -> Axes:
+    """Draw what is computed block by block: the blocks of queries, each with its pieces of the keys.
+
+    Runs of keys that are closed to all queries of a block, and skipped, are hatched. Filled ones are open to all of
+    them, and dotted ones to some, so that a mask decides; so are a few closed ones that are computed with their
+    neighbours. A frame goes round each piece, which is one call of torch's kernel. The three kinds carry labels, for
+    ``ax.legend()`` or one legend for several Axes.
+
+    Parameters
+    ----------
+    mask: a Mask, or None. One that differs between examples or heads must be cut to one of them first.
+    L: how many queries.
+    S: how many keys.
+    ax: where to draw; the current Axes unless given.
+
+    Raises
+    ------
+    ValueError: if the mask was made for other sizes, or differs between examples or heads.
+    TypeError: if it is no Mask.
+    """
+    for name, size in (("L", L), ("S", S)):
+        whole_number(name, size)
+    if mask is not None and not isinstance(mask, Mask):
+        raise TypeError(f"mask: expected a Mask, which knows its structure, got {type(mask).__name__}")
+    if mask is not None and any(size != 1 for size in mask.shape(L, S)[:-2]):
+        raise ValueError(f"mask: expected one mask of shape (L, S) = {(L, S)}, got {mask.shape(L, S)}")
+    ax = plt.gca() if ax is None else ax
+    _fill(ax, "closed", (0, L), (0, S))
+    for block in plan(mask, L, S):
+        rows = block.start, block.stop
+        for piece in block.pieces:
+            _fill(ax, "open", rows, (piece.start, piece.stop))
+            for start, stop, _ in piece.partly_open:
+                _fill(ax, "partly open", rows, (start, stop))
+            ax.add_patch(_rectangle(rows, (piece.start, piece.stop), fill=False, edgecolor="black", linewidth=0.8))
+    ax.set(xlim=(-0.5, S - 0.5), ylim=(L - 0.5, -0.5), aspect="equal", xlabel="key", ylabel="query")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(3, integer=True))
+    return ax
+
+
 def plot_softmax(scores: Tensor | np.ndarray, keys: Sequence[str] | None = None, *, ax: Axes | None = None) -> Axes:
     """Draw one query's weights as bars, softmax(scores), with each key's score written under its name.
 
@@ -298,6 +347,18 @@ def _runs(cells: np.ndarray) -> Iterator[tuple[int, int, int]]:
         edges = np.flatnonzero(np.diff(np.concatenate([[False], line, [False]])))
         for first, end in zip(edges[::2], edges[1::2], strict=True):
             yield row, int(first), int(end) - 1
+
+
+def _fill(ax: Axes, kind: str, rows: tuple[int, int], columns: tuple[int, int]) -> None:
+    """Fill a rectangle of cells in the style of its kind; the first of each kind is labelled for a legend."""
+    known = ax.get_legend_handles_labels()[1]
+    label = None if kind in known else kind
+    ax.add_patch(_rectangle(rows, columns, linewidth=0, label=label, **PLAN_STYLES[kind]))
+
+
+def _rectangle(rows: tuple[int, int], columns: tuple[int, int], **style) -> Rectangle:
+    """Return the rectangle round the cells of the rows and the columns, each (start, stop)."""
+    return Rectangle((columns[0] - 0.5, rows[0] - 0.5), columns[1] - columns[0], rows[1] - rows[0], **style)
 
 
 def _cell_points(ax: Axes, L: int, S: int) -> tuple[float, float]:

@@ -40,7 +40,7 @@ def in_blocks(query, key, value, mask=None, **kwargs):
     """:func:`attnlib.attention`, cut into the smallest blocks wherever a kernel may cut."""
     with (
         mock.patch.multiple(choice, FEW_KEYS=0, FEW_KEYS_WITH_DROPOUT=0, MANY_WEIGHTS=0),
-        mock.patch.multiple(plan, BLOCK=2, SMALLEST=1, LONG=2, GAP=1),
+        mock.patch.multiple(plan, BLOCK=2, ALIKE=1, SMALLEST=1, LONG=2, GAP=1),
         mock.patch.object(blockwise, "ROWS", 2),
     ):
         return attention(query, key, value, mask, **kwargs)

@@ -7,6 +7,20 @@ from hypothesis import strategies as st
 from attnlib import masks
 
 
+class EvenUpTo(masks.Mask):
+    """A mask of somebody's own: of the first keys of each example, every other one. It knows no runs."""
+
+    def __init__(self, lengths):
+        self.lengths = torch.as_tensor(lengths)
+
+    def shape(self, L, S):
+        return (len(self.lengths), 1, 1, S)
+
+    def _tile(self, tile, device):
+        _, key = tile.positions(device)
+        return ((key < self.lengths[:, None]) & (key % 2 == 0))[:, None, None]
+
+
 def _pairs(L, S, allowed):
     """Return the bool array (L, S) of ``allowed(query's position, key's position)``; the last meet."""
     return np.array([[allowed(S - L + i, j) for j in range(S)] for i in range(L)], dtype=bool).reshape(L, S)
@@ -15,7 +29,7 @@ def _pairs(L, S, allowed):
 @st.composite
 def leaves(draw, B, H, L, S):
     """Draw one mask, and its array that broadcasts to (B, H, L, S)."""
-    kinds = ["causal", "window", "prefix", "padding", "pairs", "pairs of each example", "pairs of each head"]
+    kinds = ["causal", "window", "prefix", "padding", "pairs", "pairs of each example", "pairs of each head", "own"]
     kind = draw(st.sampled_from(kinds + ["documents", "documents of each example"] * (L <= S)))
     random = np.random.default_rng(draw(st.integers(0, 2**16)))
     match kind:
@@ -28,14 +42,17 @@ def leaves(draw, B, H, L, S):
             length = draw(st.integers(1, S))
             return masks.prefix(length), _pairs(L, S, lambda i, j: j < length)
         case "padding":
-            lengths = random.integers(0, S + 1, B)
+            lengths = random.integers(0, S + 1, draw(st.sampled_from([1, B])))
             return masks.padding(lengths), (np.arange(S) < lengths[:, None])[:, None, None]
         case "documents":
             ids = _ids(draw, random, (S,))
             return masks.documents(ids), ids[S - L :, None] == ids
         case "documents of each example":
-            ids = _ids(draw, random, (B, S))
+            ids = _ids(draw, random, (draw(st.sampled_from([1, B])), S))
             return masks.documents(ids), (ids[:, S - L :, None] == ids[:, None])[:, None]
+        case "own":
+            lengths = random.integers(0, S + 1, B)
+            return EvenUpTo(lengths), ((np.arange(S) < lengths[:, None]) & (np.arange(S) % 2 == 0))[:, None, None]
     shape = {"pairs": (L, S), "pairs of each example": (B, 1, L, S), "pairs of each head": (1, H, 1, S)}[kind]
     allowed = random.random(shape) < draw(st.sampled_from([0.05, 0.5, 0.95]))
     return masks.from_tensor(torch.from_numpy(allowed)), allowed

@@ -4,6 +4,8 @@ import pytest
 
 pytest.importorskip("IPython")
 
+import gc
+
 import numpy as np
 import torch
 from torch import nn
@@ -11,6 +13,7 @@ from torch import nn
 from attnlib import KVCache, MultiHeadAttention, masks, reference
 from attnlib.lab.contributions import contributions, weights_and_contributions
 from attnlib.lab.example import three_tokens
+from attnlib.lab.memory import peak_memory
 from attnlib.lab.source import show_source
 
 
@@ -105,3 +108,93 @@ def test_a_models_contributions_are_those_of_its_layers_inputs():
     torch.testing.assert_close(lengths, contributions(second, model[1](first(x)), weights))
     assert first.attn is None
     assert not first._forward_pre_hooks
+
+
+def test_a_peak_is_the_highest_point_not_the_sum():
+    def one_after_the_other():
+        for size in (1_000, 3_000, 2_000):
+            torch.empty(size, dtype=torch.uint8)
+
+    assert peak_memory(one_after_the_other) == 3_000
+
+
+def test_a_peak_counts_what_is_returned():
+    assert peak_memory(lambda: [torch.empty(100, dtype=torch.float64) for _ in range(3)]) == 2_400
+
+
+def test_a_peak_counts_what_stands_at_the_same_time():
+    def overlapping():
+        first = torch.empty(1_000, dtype=torch.uint8)
+        second = torch.empty(4_000, dtype=torch.uint8)
+        del first
+        return torch.empty(500, dtype=torch.uint8), second
+
+    assert peak_memory(overlapping) == 5_000
+
+
+def test_a_peak_does_not_count_what_was_there_before():
+    held = [torch.empty(50_000, dtype=torch.uint8)]
+
+    def replace():
+        held[0] = torch.empty(600, dtype=torch.uint8)
+
+    assert peak_memory(replace) == 600
+    assert peak_memory(lambda: held[0].view(2, 300)) == 0
+
+
+def test_a_peak_is_above_the_start_even_where_the_same_address_is_used_again():
+    """A block that outlives one measurement is given back between it and the next one."""
+    kept = []
+    assert peak_memory(lambda: kept.append(torch.empty(10_000, dtype=torch.uint8))) == 10_000
+    kept.clear()
+    kept.append(torch.empty(10_000, dtype=torch.uint8))
+
+    def give_back_then_take():
+        kept.clear()
+        return torch.empty(300, dtype=torch.uint8), torch.empty(400, dtype=torch.uint8)
+
+    assert peak_memory(give_back_then_take) == 700
+
+
+def test_a_peak_is_the_same_each_time_forward_and_backward():
+    x = torch.randn(2, 3, 17, 5, requires_grad=True)
+
+    def step():
+        output = torch.softmax(x @ x.mT, dim=-1) @ x
+        return output, torch.autograd.grad(output.sum(), x)
+
+    step()
+    peaks = {peak_memory(step) for _ in range(3)}
+    assert len(peaks) == 1
+    assert peaks.pop() > 3 * 2 * 3 * 17 * 17 * 4  # scores, weights, and a gradient of them
+
+
+def test_a_peak_does_not_depend_on_when_cycles_are_collected():
+    class Cycle:
+        def __init__(self):
+            self.tensor, self.me = torch.empty(1_000, dtype=torch.uint8), self
+
+    assert peak_memory(lambda: [Cycle() and None for _ in range(5)]) == 5_000
+    assert gc.isenabled()
+
+
+def test_a_long_computation_has_a_peak_too():
+    def many_steps():
+        x = torch.zeros(100)
+        for _ in range(3_000):
+            x = x.neg()
+        return x
+
+    assert peak_memory(many_steps) == 800
+
+
+def test_a_peak_leaves_errors_and_the_collector_alone():
+    with pytest.raises(ZeroDivisionError):
+        peak_memory(lambda: 1 / 0)
+    assert gc.isenabled()
+    assert peak_memory(lambda: torch.empty(8, dtype=torch.uint8)) == 8
+
+
+def test_a_peak_of_another_device_is_refused():
+    with pytest.raises(ValueError, match="device: expected a CPU or a CUDA GPU, got meta"):
+        peak_memory(lambda: None, "meta")

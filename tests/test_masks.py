@@ -212,7 +212,7 @@ def test_reached_says_which_queries_may_attend_to_a_marked_key(expression, marke
 def test_causal_reaches_the_same_without_its_matrix(L, S, data):
     marked = torch.tensor(data.draw(st.lists(st.booleans(), min_size=S, max_size=S)))
     expected = (masks.causal().dense(L, S) & marked).any(-1, keepdim=True)
-    assert torch.equal(masks.causal().reaches(marked, L), expected)
+    assert torch.equal(masks.causal()._reaches(marked, L), expected)
 
 
 def test_only_a_mask_that_opens_every_pair_says_so():
@@ -274,7 +274,7 @@ def bools(*shape):
     ],
 )
 def test_a_mask_takes_the_axes_of_the_scores(mask, scores, aligned):
-    masks.check(mask, scores)
+    masks.check(mask, scores, torch.device("cpu"))
     assert masks.for_scores(mask, scores, torch.device("cpu")).shape == aligned
 
 
@@ -296,7 +296,7 @@ def test_a_mask_takes_the_axes_of_the_scores(mask, scores, aligned):
 )
 def test_a_mask_that_does_not_fit_the_scores_is_refused(mask, scores):
     with pytest.raises(ValueError, match=r"mask: expected shape \(L, S\) = \(5, 7\)") as error:
-        masks.check(mask, scores)
+        masks.check(mask, scores, torch.device("cpu"))
     assert ("or one that broadcasts to" in str(error.value)) == (len(scores) > 2)
 
 
@@ -305,14 +305,14 @@ def test_a_mask_that_does_not_fit_the_scores_is_refused(mask, scores):
 )
 def test_a_tensor_without_whole_queries_and_keys_is_refused(shape):
     with pytest.raises(ValueError, match=r"mask: expected \(…, L, S\) = \(…, 5, 7\), got") as error:
-        masks.check(bools(*shape), (B, H, L, S))
+        masks.check(bools(*shape), (B, H, L, S), torch.device("cpu"))
     assert ("masks.padding(lengths)" in str(error.value)) == (len(shape) <= 2)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
 def test_a_tensor_that_is_not_bool_is_refused(dtype):
     with pytest.raises(TypeError, match="mask: expected bool"):
-        masks.check(torch.ones(L, S, dtype=dtype), (B, H, L, S))
+        masks.check(torch.ones(L, S, dtype=dtype), (B, H, L, S), torch.device("cpu"))
 
 
 @pytest.mark.parametrize("allowed", [bools(1, 1, L, S), bools(B, 1, 1, S), bools(1, H, L, 1), ~bools(1, 1, 1, 1)])

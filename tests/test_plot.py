@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from attnlib import masks, plot
+from attnlib.kernels.plan import plan
 
 plt.switch_backend("Agg")
 H, L, S = 2, 3, 5
@@ -69,6 +70,7 @@ DRAWERS = {
     "heads": lambda ax: plot.head_grid(weights(H, L, S), ax=ax),
     "lines": lambda ax: plot.attention_lines(weights(), ax=ax),
     "mask": lambda ax: plot.plot_mask(masks.causal(), L, S, ax=ax),
+    "plan": lambda ax: plot.plot_plan(masks.causal(), L, S, ax=ax),
     "softmax": lambda ax: plot.plot_softmax(torch.randn(S), ax=ax),
 }
 
@@ -298,6 +300,76 @@ def test_a_mask_shows_open_cells_filled_and_masked_cells_hatched(ax):
     assert names(ax.get_xticklabels()) == ["a", "b", "c"]
 
 
+PLANS = {
+    "none": (None, 300, 300),
+    "causal": (masks.causal(), 300, 300),
+    "fewer queries than keys": (masks.causal() & masks.sliding_window(50), 150, 301),
+    "several pieces": ((masks.prefix(9) | masks.sliding_window(50)) & masks.causal(), 400, 400),
+    "a gap that is computed": (masks.prefix(9) | (masks.sliding_window(50) & ~masks.prefix(20)), 200, 300),
+    "a block without keys": (masks.causal() & masks.padding([0]), 200, 200),
+    "documents": (masks.documents([0] * 150 + [1] * 251) & masks.causal(), 401, 401),
+}
+
+
+def plan_as_cells(mask, L, S):
+    """Return for each pair what the plan does with it."""
+    cells = np.full((L, S), "closed", dtype=object)
+    for block in plan(mask, L, S):
+        for piece in block.pieces:
+            cells[block.start : block.stop, piece.start : piece.stop] = "open"
+            for start, stop, _ in piece.partly_open:
+                cells[block.start : block.stop, start:stop] = "partly open"
+    return cells
+
+
+def cells_of(patch):
+    """Return the rows and the columns that a patch covers."""
+    corner = round(patch.get_y() + 0.5), round(patch.get_x() + 0.5)
+    sizes = round(patch.get_height()), round(patch.get_width())
+    return tuple(slice(start, start + size) for start, size in zip(corner, sizes, strict=True))
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_plan_shows_what_is_skipped_and_what_is_computed(name, ax):
+    mask, L, S = PLANS[name]
+    plot.plot_plan(mask, L, S, ax=ax)
+    kinds = {(style["facecolor"], style.get("hatch")): kind for kind, style in plot.PLAN_STYLES.items()}
+    assert len(kinds) == 3
+    assert len({hatch for _, hatch in kinds}) == 3  # told apart without colour
+    shown = np.full((L, S), "nothing", dtype=object)
+    for patch in ax.patches:  # later ones lie above
+        if patch.get_fill():
+            shown[cells_of(patch)] = kinds[matplotlib.colors.to_hex(patch.get_facecolor()), patch.get_hatch()]
+    np.testing.assert_array_equal(shown, plan_as_cells(mask, L, S))
+
+
+def test_a_plan_frames_each_piece(ax):
+    mask, L, S = PLANS["several pieces"]
+    plot.plot_plan(mask, L, S, ax=ax)
+    frames = [cells_of(patch) for patch in ax.patches if not patch.get_fill()]
+    pieces = [
+        (slice(block.start, block.stop), slice(piece.start, piece.stop))
+        for block in plan(mask, L, S)
+        for piece in block.pieces
+    ]
+    assert frames == pieces
+    assert len(pieces) > len(plan(mask, L, S))
+
+
+def test_a_plan_has_queries_downwards_keys_to_the_right_and_one_label_a_kind(ax):
+    plot.plot_plan(masks.causal(), 150, 300, ax=ax)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("key", "query")
+    assert ax.get_xlim() == (-0.5, 299.5)
+    assert ax.get_ylim() == (149.5, -0.5)
+    assert ax.get_aspect() == 1
+    assert ax.get_legend_handles_labels()[1] == ["closed", "open", "partly open"]
+
+
+def test_a_plan_needs_a_mask_with_structure():
+    with pytest.raises(TypeError, match="mask: expected a Mask, which knows its structure, got Tensor"):
+        plot.plot_plan(masks.causal().dense(L, S), L, S)
+
+
 def test_softmax_bars_are_the_weights(ax):
     scores = torch.tensor([1.0, -2.5, 3.0]).requires_grad_()
     plot.plot_softmax(scores, ["a", "b", "c"], ax=ax)
@@ -348,6 +420,9 @@ def test_a_masked_score_has_no_bar(ax):
         (lambda: plot.plot_mask(masks.padding([5, 3]), L, S), r"mask: expected one mask .*, got \(2, 1, 1, 5\)"),
         (lambda: plot.plot_mask(torch.ones(S).bool(), L, S), r"mask: expected one mask .*, got \(5,\)"),
         (lambda: plot.plot_mask(masks.padding([9]), L, S), "lengths: expected at most S=5"),
+        (lambda: plot.plot_plan(masks.padding([5, 3]), L, S), r"mask: expected one mask .*, got \(2, 1, 1, 5\)"),
+        (lambda: plot.plot_plan(masks.padding([9]), L, S), "lengths: expected at most S=5"),
+        (lambda: plot.plot_plan(None, L, 0), "S: expected at least 1, got 0"),
         (lambda: plot.plot_softmax(torch.ones(2, 3)), r"scores: expected one row \(S,\) .*, got shape \(2, 3\)"),
         (lambda: plot.plot_softmax([-np.inf, -np.inf]), r"scores: expected one row \(S,\) .* finite"),
         (lambda: plot.plot_softmax([1.0, np.nan]), r"scores: expected one row .* finite"),

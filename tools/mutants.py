@@ -1,7 +1,7 @@
 """Break attnlib one small step at a time, and name the breakages that no test notices.
 
     python tools/mutants.py masks                      # tests/test_masks.py against each mutant of attnlib/masks.py
-    python tools/mutants.py kernels/explicit functional multihead      # the tests to run, if not the mirrored ones
+    python tools/mutants.py kernels/plan kernels/plan kernels/blockwise  # the tests to run, if not the mirrored ones
 
 Works on a copy in a temporary folder.
 """
@@ -108,7 +108,8 @@ def survives(folder, tests):
 
 
 def main(module, *names):
-    tests = [f"tests/test_{name}.py" for name in names or [Path(module).name]]
+    paths = map(Path, names or [module])
+    tests = [str(Path("tests") / path.parent / f"test_{path.name}.py") for path in paths]
     with tempfile.TemporaryDirectory() as folder:
         for name in [*COPIED, "conftest.py", "pyproject.toml"]:
             copied = shutil.copytree if (ROOT / name).is_dir() else shutil.copy

@@ -21,7 +21,8 @@ each piece's exact part of the gradient, as between the devices of ring attentio
 
 import math
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, groupby
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,6 +37,7 @@ from attnlib.masks import Mask
 __all__ = ["attend", "parts"]
 
 ROWS = 128  # queries whose weights are held at a time, where weights are dropped
+TOGETHER = 32  # blocks that share a call, at most: their parts of the gradient are held at a time
 
 
 def attend(query, key, value, mask, bias, scale, dropout_p) -> tuple[Tensor, None]:
@@ -52,6 +54,23 @@ def attend(query, key, value, mask, bias, scale, dropout_p) -> tuple[Tensor, Non
         output = _Tiled.apply(*tensors, work, scale)[..., :d_v]
     output = output.to(dtype)
     return output.reshape(*batch, *output.shape[1:]) if query.dim() > 2 else output[0, 0], None
+
+
+def reaches(mask: Mask, marked: Tensor, L: int) -> Tensor:
+    """Say which of L queries may attend to a marked key: bool (…, H, S) → (…, H, L, 1). Closed runs are skipped."""
+    shape, S = marked.shape, marked.shape[-1]
+    marked = marked.reshape(-1, *shape[-2:]) if marked.dim() > 1 else marked[None, None]
+    found = marked.new_zeros(*marked.shape[:2], L, 1)
+    for part in parts(mask, found, S):
+        for block in part.blocks:
+            for piece in block.pieces:
+                rows, columns = (block.start, block.stop), (piece.start, piece.stop)
+                seen = marked[part.examples, :, slice(*columns)]
+                if not seen.any():
+                    continue
+                hit = masks.reached(part.allowed(part.mask, rows, columns), seen)
+                found[part.examples, :, slice(*rows)] |= hit
+    return found.reshape(*shape[:-1], L, 1)
 
 
 def _dtype_of_output(query: Tensor) -> torch.dtype:
@@ -82,15 +101,20 @@ class _Part:
         self.blocks = plan(mask, query.shape[-2], S)
         self.scores_shape = (examples.stop - examples.start, *query.shape[1:3], S)
         self.device, self.dtype = query.device, query.dtype
-        self.made: dict[tuple, Tensor] = {}
 
-    def tiles(self) -> Iterator:
-        """Yield (where the queries are, [(where the keys are, what to add to their scores, or None)])."""
-        for block in self.blocks:
-            queries = self.examples, slice(None), slice(block.start, block.stop)
-            keys = [(self.examples, slice(None), slice(piece.start, piece.stop)) for piece in block.pieces]
-            shifts = [self.shift(block, piece) for piece in block.pieces]
-            yield queries, list(zip(keys, shifts, strict=True))
+    def tiles(self) -> Iterator["_Tile"]:
+        """Yield the blocks in their order. With one example, neighbours of one layout share a tile."""
+        one_example = self.examples.stop - self.examples.start == 1
+        shifts: dict[tuple, list[Tensor | None]] = {}
+        for layout, neighbours in groupby(self.blocks, _layout):
+            blocks = list(neighbours)
+            if layout not in shifts:
+                shifts = {} if layout.place is not None else shifts  # what is of no use again is not kept
+                shifts[layout] = [self.shift(blocks[0], piece) for piece in blocks[0].pieces]
+            together = TOGETHER if one_example else 1
+            for first in range(0, len(blocks), together):
+                count = min(together, len(blocks) - first)
+                yield _Tile(self.examples, blocks[first], count, shifts[layout])
 
     def rows(self) -> Iterator:
         """Yield, for a few queries at a time, (where they are, [where their keys are], who may attend, or None)."""
@@ -107,18 +131,7 @@ class _Part:
         """Return 0 where a query of the block may attend to a key of the piece, and −∞ where not; None if all may."""
         if not piece.partly_open:
             return None
-        if not all(mask is None or mask._by_distance for _, _, mask in piece.partly_open):
-            return self._shift(block, piece)
-        # Where the distance decides, all blocks along the diagonal share one mask.
-        start, rows = block.start, block.stop - block.start
-        columns = [(first - start, last - start, repr(mask)) for first, last, mask in piece.partly_open]
-        kind = rows, piece.start - start, piece.stop - start, *columns
-        if kind not in self.made:
-            self.made[kind] = self._shift(block, piece)
-        return self.made[kind]
-
-    def _shift(self, block: Block, piece: Piece) -> Tensor:
-        zero, closed = (torch.tensor(number, dtype=self.dtype) for number in (0.0, -math.inf))
+        zero, closed = (torch.tensor(number, dtype=self.dtype, device=self.device) for number in (0.0, -math.inf))
         parts, end = [], piece.start
         rows = (block.start, block.stop)
         for start, stop, mask in (*piece.partly_open, (piece.stop, piece.stop, None)):
@@ -134,6 +147,66 @@ class _Part:
         """Return who may attend to whom, (B|1, H|1, rows, columns)."""
         allowed = masks.for_scores(mask, self.scores_shape, self.device, rows, columns)
         return allowed.expand(*allowed.shape[:-2], rows[1] - rows[0], columns[1] - columns[0])
+
+
+class _Layout(NamedTuple):
+    """How a block looks from its first query: blocks of one layout differ by a step along the diagonal alone."""
+
+    queries: int
+    pieces: tuple
+    place: int | None  # the block's own, where a mask looks at more than the distance
+
+
+def _layout(block: Block) -> _Layout:
+    start = block.start
+    partly_open = [run for piece in block.pieces for run in piece.partly_open]
+    by_distance = all(mask is None or mask._by_distance for _, _, mask in partly_open)
+    pieces = [(piece.start - start, piece.stop - start) for piece in block.pieces]
+    if by_distance:
+        pieces += [(first - start, last - start, repr(mask)) for first, last, mask in partly_open]
+    return _Layout(block.stop - start, tuple(pieces), None if by_distance else start)
+
+
+class _Tile(NamedTuple):
+    """What one call for each piece computes: a block of all examples, or ``count`` alike ones of a single example."""
+
+    examples: slice
+    block: Block  # the first
+    count: int
+    shifts: list[Tensor | None]  # what is added to the scores of each piece
+
+    def of(self, x: Tensor, part: Block | Piece) -> Tensor:
+        """Return the rows of ``part`` of ``x`` (B, H, L, …): (B|count, H, rows, …), without a copy."""
+        if self.count == 1:
+            return x[self.examples, :, part.start : part.stop]
+        return _along_the_diagonal(x[self.examples.start], part.start, part.stop, self._step, self.count)
+
+    def add(self, total: Tensor, part: Block | Piece, grad: Tensor) -> None:
+        """Add ``grad`` to the rows of ``part`` of ``total``."""
+        if self.count == 1:
+            total[self.examples, :, part.start : part.stop] += grad
+            return
+        # Rows of neighbours overlap. Those of every ``apart``-th block do not, and can be added in one go.
+        apart = math.ceil((part.stop - part.start) / self._step)
+        for first in range(min(apart, self.count)):
+            some, shift = grad[first::apart], first * self._step
+            bounds = part.start + shift, part.stop + shift
+            _along_the_diagonal(total[self.examples.start], *bounds, apart * self._step, len(some)).add_(some)
+
+    def in_rows(self, result: Tensor) -> Tensor:
+        """(B, H, rows, …) → (B, rows, H, …); (count, H, rows, …) → (1, count · rows, H, …)."""
+        result = result.transpose(1, 2)
+        return result if self.count == 1 else result.flatten(0, 1).unsqueeze(0)
+
+    @property
+    def _step(self) -> int:
+        return self.block.stop - self.block.start
+
+
+def _along_the_diagonal(x: Tensor, start: int, stop: int, step: int, count: int) -> Tensor:
+    """(H, L, …) → (count, H, stop − start, …): the rows from ``start`` up to ``stop``, then those a step further on."""
+    shape = count, x.shape[0], stop - start, *x.shape[2:]
+    return x.as_strided(shape, (step * x.stride(1), *x.stride()), x.storage_offset() + start * x.stride(1))
 
 
 def _side_by_side(parts: list[Tensor]) -> Tensor:
@@ -160,19 +233,19 @@ class _Tiled(torch.autograd.Function):
     def forward(ctx, query, key, value, parts, scale):
         flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
         output, log_sum_exp = _Rows(), _Rows()
-        for queries, pieces in chain.from_iterable(part.tiles() for part in parts):
-            found = []
-            for keys, shift in pieces:
-                out, lse = flash(query[queries], key[keys], value[keys], attn_mask=shift, scale=scale)
-                if shift is not None and len(pieces) > 1:  # torch calls the log-sum-exp of nothing 0
+        for tile in chain.from_iterable(part.tiles() for part in parts):
+            queries, found = tile.of(query, tile.block), []
+            for piece, shift in zip(tile.block.pieces, tile.shifts, strict=True):
+                keys, values = tile.of(key, piece), tile.of(value, piece)
+                out, lse = flash(queries, keys, values, attn_mask=shift, scale=scale)
+                if shift is not None and len(tile.shifts) > 1:  # torch calls the log-sum-exp of nothing 0
                     lse = lse.masked_fill((shift == -math.inf).all(-1), -math.inf)
                 found.append((out, lse))
-            if not found:
-                found = [_nothing(query[queries])]
-            out, lse = online.merge(found)
-            output.append(queries, out)
+            out, lse = online.merge(found) if found else _nothing(queries)
+            output.append(tile.examples, tile.in_rows(out))
             # 0 where nothing is open, so that the way back need not subtract −∞ from −∞.
-            log_sum_exp.append(queries, lse if len(found) == 1 else lse.masked_fill(lse == -math.inf, 0))
+            lse = lse if len(found) < 2 else lse.masked_fill(lse == -math.inf, 0)
+            log_sum_exp.append(tile.examples, tile.in_rows(lse))
         output, log_sum_exp = output.joined(), log_sum_exp.joined()
         ctx.save_for_backward(query, key, value, output, log_sum_exp)
         ctx.parts, ctx.scale = parts, scale
@@ -184,15 +257,16 @@ class _Tiled(torch.autograd.Function):
         flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
         query, key, value, output, log_sum_exp = ctx.saved_tensors
         grad_output = grad_output if grad_output.stride(-1) == 1 else grad_output.contiguous()
-        grad_query, grad_key, grad_value = (torch.zeros_like(x) for x in (query, key, value))
-        for queries, pieces in chain.from_iterable(part.tiles() for part in ctx.parts):
-            for keys, shift in pieces:
-                forward = query[queries], key[keys], value[keys], output[queries], log_sum_exp[queries]
-                grads = flash_backward(grad_output[queries], *forward, 0.0, False, attn_mask=shift, scale=ctx.scale)
-                grad_query[queries] += grads[0]
-                grad_key[keys] += grads[1]
-                grad_value[keys] += grads[2]
-        return grad_query, grad_key, grad_value, None, None
+        totals = [grad_output.new_zeros(x.shape) for x in (query, key, value)]
+        for tile in chain.from_iterable(part.tiles() for part in ctx.parts):
+            block = tile.block
+            given, queries, out, lse = (tile.of(x, block) for x in (grad_output, query, output, log_sum_exp))
+            for piece, shift in zip(block.pieces, tile.shifts, strict=True):
+                arguments = given, queries, tile.of(key, piece), tile.of(value, piece), out, lse
+                grads = flash_backward(*arguments, 0.0, False, attn_mask=shift, scale=ctx.scale)
+                for total, part, grad in zip(totals, (block, piece, piece), grads, strict=True):
+                    tile.add(total, part, grad)
+        return *totals, None, None
 
 
 class _Replayed(torch.autograd.Function):
@@ -200,35 +274,34 @@ class _Replayed(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, query, key, value, parts, scale, dropout_p):
+        # A generator of its own: others draw from torch's between the way there and the way back.
+        seed = int(torch.randint(2**62, ()))
         ctx.save_for_backward(query, key, value)
-        ctx.parts, ctx.scale, ctx.dropout_p = parts, scale, dropout_p
-        ctx.random_state = torch.get_rng_state()
-        output = _Rows()
+        ctx.parts, ctx.scale, ctx.dropout_p, ctx.seed = parts, scale, dropout_p, seed
+        output, generator = _Rows(), torch.Generator().manual_seed(seed)
         for queries, keys, allowed in chain.from_iterable(part.rows() for part in parts):
             tensors = query[queries], _joined(key, queries[0], keys), _joined(value, queries[0], keys)
-            output.append(queries, explicit.attend(*tensors, allowed, None, scale, dropout_p)[0])
+            rows, _ = explicit.attend(*tensors, allowed, None, scale, dropout_p, generator)
+            output.append(queries[0], rows.transpose(1, 2))
         return output.joined()
 
     @staticmethod
     @_with_error_for_a_second_derivative
     def backward(ctx, grad_output):
         query, key, value = ctx.saved_tensors
-        grad_query, grad_key, grad_value = (torch.zeros_like(x) for x in (query, key, value))
-        with torch.random.fork_rng(devices=[]):
-            torch.set_rng_state(ctx.random_state)
-            for queries, keys, allowed in chain.from_iterable(part.rows() for part in ctx.parts):
-                with torch.enable_grad():
-                    tensors = [
-                        x.detach().requires_grad_()
-                        for x in (query[queries], _joined(key, queries[0], keys), _joined(value, queries[0], keys))
-                    ]
-                    output, _ = explicit.attend(*tensors, allowed, None, ctx.scale, ctx.dropout_p)
-                of_query, *of_keys = torch.autograd.grad(output, tensors, grad_output[queries])
-                grad_query[queries] += of_query
-                widths = [at[-1].stop - at[-1].start for at in keys]
-                for at, of_key, of_value in zip(keys, *(grad.split(widths, dim=-2) for grad in of_keys), strict=True):
-                    grad_key[at] += of_key
-                    grad_value[at] += of_value
+        grad_query, grad_key, grad_value = (grad_output.new_zeros(x.shape) for x in (query, key, value))
+        generator = torch.Generator().manual_seed(ctx.seed)
+        for queries, keys, allowed in chain.from_iterable(part.rows() for part in ctx.parts):
+            tensors = query[queries], _joined(key, queries[0], keys), _joined(value, queries[0], keys)
+            with torch.enable_grad():
+                tensors = [x.detach().requires_grad_() for x in tensors]
+                output, _ = explicit.attend(*tensors, allowed, None, ctx.scale, ctx.dropout_p, generator)
+            of_query, *of_keys = torch.autograd.grad(output, tensors, grad_output[queries])
+            grad_query[queries] += of_query
+            widths = [at[-1].stop - at[-1].start for at in keys]
+            for at, of_key, of_value in zip(keys, *(grad.split(widths, dim=-2) for grad in of_keys), strict=True):
+                grad_key[at] += of_key
+                grad_value[at] += of_value
         return grad_query, grad_key, grad_value, None, None, None
 
 
@@ -239,16 +312,16 @@ def _nothing(query: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Rows:
-    """Results (B, H, rows, …) of blocks of queries, to be joined to (B, H, L, …).
+    """Results (B, rows, H, …) of blocks of queries, to be joined to (B, H, L, …).
 
-    They lie in memory as (B, rows, H, …): so torch's kernel leaves them, and so a module reads them.
+    In this order torch's kernel leaves them in memory, and a module reads them.
     """
 
     def __init__(self):
         self.of_examples: dict[int, list[Tensor]] = {}
 
-    def append(self, queries, result: Tensor) -> None:
-        self.of_examples.setdefault(queries[0].start, []).append(result.transpose(1, 2))
+    def append(self, examples: slice, result: Tensor) -> None:
+        self.of_examples.setdefault(examples.start, []).append(result)
 
     def joined(self) -> Tensor:
         each = [rows[0] if len(rows) == 1 else torch.cat(rows, dim=1) for rows in self.of_examples.values()]

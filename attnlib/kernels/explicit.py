@@ -10,15 +10,24 @@ from attnlib import masks
 from attnlib.checks import autocast_is_on, is_plain
 
 
-def attend(query, key, value, mask, bias, scale, dropout_p) -> tuple[Tensor, Tensor]:
-    """Return the output (…, H, L, d_v) and the weights (…, H, L, S), these before dropout."""
+def attend(query, key, value, mask, bias, scale, dropout_p, generator=None) -> tuple[Tensor, Tensor]:
+    """Return the output (…, H, L, d_v) and the weights (…, H, L, S), these before dropout.
+
+    With a ``generator`` it decides what is dropped, instead of torch's own.
+    """
     dtype = query.dtype
     with without_autocast(query.device.type):
         query, key, value = (_widened(x) for x in (query, key, value))
         exact = _weights(query, key, mask, bias, scale)
-        kept = F.dropout(exact, dropout_p) if dropout_p else exact
+        kept = _dropped(exact, dropout_p, generator) if dropout_p else exact
         output = kept @ for_each_head(value, query).to(exact.dtype)  # a bias in float64 makes all so
     return (output, exact) if exact.dtype == dtype else (output.to(dtype), exact.to(dtype))
+
+
+def _dropped(weights: Tensor, dropout_p: float, generator: torch.Generator | None) -> Tensor:
+    if generator is None:  # F.dropout takes none
+        return F.dropout(weights, dropout_p)
+    return weights * torch.empty_like(weights).bernoulli_(1 - dropout_p, generator=generator) / (1 - dropout_p)
 
 
 def weights(query, key, mask, bias, scale) -> Tensor:
@@ -45,8 +54,10 @@ def _weights(query, key, mask, bias, scale) -> Tensor:
         nothing_open = scores.detach().amax(dim=-1, keepdim=True) == float("-inf")
         if not in_place or nothing_open.any():
             return torch.softmax(scores.masked_fill(nothing_open, 0), dim=-1).masked_fill(nothing_open, 0)
-    # Fresh memory costs more than the softmax: where nothing is recorded, the weights take the place of the scores.
-    return torch.softmax(scores, dim=-1, out=scores if in_place and not scores.requires_grad else None)
+    if in_place and not scores.requires_grad:
+        # Fresh memory costs more than the softmax: where nothing is recorded, the weights take the scores' place.
+        return torch.softmax(scores, dim=-1, out=scores)
+    return torch.softmax(scores, dim=-1)
 
 
 def for_each_head(keys: Tensor, query: Tensor) -> Tensor:

@@ -11,8 +11,7 @@ def attend(query, key, value, mask, bias, scale, dropout_p) -> tuple[Tensor, Non
     """Attend with ``F.scaled_dot_product_attention``; there are no weights to return."""
     attn_mask, is_causal = None, False
     if mask is not None or bias is not None:
-        # torch aligns is_causal at the first key; ours at the last. They agree when L = S.
-        is_causal = isinstance(mask, masks.Causal) and bias is None and _decided(query.shape[-2] == key.shape[-2])
+        is_causal = bias is None and is_torchs_causal(mask, query, key, scale)
         attn_mask = None if is_causal else _attn_mask(query, key.shape[-2], mask, bias)
     grouped = query.dim() > 2 and _decided(query.shape[-3] != key.shape[-3])
     d_v, dtype = value.shape[-1], query.dtype
@@ -27,6 +26,13 @@ def attend(query, key, value, mask, bias, scale, dropout_p) -> tuple[Tensor, Non
         # Autocast has narrowed float32 already.
         output = output[..., :d_v] if dtype == torch.float32 else output[..., :d_v].to(dtype)
     return output, None
+
+
+def is_torchs_causal(mask, query: Tensor, key: Tensor, scale: float) -> bool:
+    """Say whether torch's ``is_causal`` is this mask."""
+    # torch aligns it at the first key; ours at the last. They agree when L = S. And torch scales what it has set to −∞.
+    same = type(mask) is masks.Causal and _decided(query.shape[-2] == key.shape[-2])
+    return same and _decided(scale > 0)
 
 
 def of_one_width(query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:

@@ -4,16 +4,19 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 from attnlib.masks import Mask
+from attnlib.spans import Runs
 
 __all__ = ["Block", "Piece", "plan"]
 
 # Measured on two cores. Smaller blocks follow a mask more closely, larger ones keep the processor busier.
 BLOCK = 128  # queries
+ALIKE = 64  # queries of blocks that are alike, as under a window: they share a call, which may be larger
 WIDE = 8  # times as many keys as queries are worth a larger block
 LARGEST = 512  # queries
 SMALLEST = 32  # queries of a block that ends early, where the mask jumps
 LONG = 1024  # an open run of so many keys is worth a call of its own, without a mask
 GAP = 64  # fewer closed keys between two runs are computed under the mask
+MOST_RUNS = 64  # of a block; more are not worth telling apart
 
 
 @dataclass(frozen=True)
@@ -64,23 +67,27 @@ def plan(mask: Mask | None, L: int, S: int) -> list[Block]:
     shape = mask.shape(L, S)
     if len(shape) > 2 and shape[0] > 1:
         raise ValueError(f"mask: expected that of one example, got one of {shape[0]}")
-    runs_of = mask._spans(L, S)
+    spans = mask._spans(L, S)
+
+    def runs_of(start: int, stop: int) -> Runs:
+        runs = spans(start, stop)
+        return runs if len(runs) <= MOST_RUNS else [(S, mask)]
+
     cuts = [0, *sorted(cut for cut in mask._cuts(L, S) if 0 < cut < L), L]
     blocks: list[Block] = []
     start = 0
     while start < L:
-        stop = _largest_block(runs_of, start, cuts)
+        stop = _end_of_block(runs_of, start, cuts, _size(runs_of, start, L) if mask._by_distance else BLOCK)
         blocks.append(Block(start, stop, _pieces(runs_of(start, stop))))
         start = stop
     return blocks
 
 
-def _largest_block(runs_of, start: int, cuts: list[int]) -> int:
-    """Return where the block that begins at ``start`` should end."""
+def _end_of_block(runs_of, start: int, cuts: list[int], size: int) -> int:
+    """Return where a block that begins at ``start`` should end: after ``size`` queries, or where the mask suggests."""
     jump = cuts[bisect_right(cuts, start)]
     if jump - start >= SMALLEST and not any(piece.partly_open for piece in _pieces(runs_of(start, jump))):
         return jump  # padding, or a whole document: no mask is needed up to the next jump
-    size = BLOCK
     while size < LARGEST and _keys(runs_of(start, min(start + size, cuts[-1]))) >= WIDE * size:
         size *= 2
     end = min(start + size, cuts[-1])
@@ -89,6 +96,13 @@ def _largest_block(runs_of, start: int, cuts: list[int]) -> int:
         return cuts[next_jump]  # rather than leave a rest that is too small for a block of its own
     last_jump = cuts[next_jump - 1]
     return last_jump if last_jump - start >= SMALLEST else end
+
+
+def _size(runs_of, start: int, L: int) -> int:
+    """Return the size of a block: a smaller one where the next one is alike, so that they can share a call."""
+    middle, end = start + ALIKE, start + 2 * ALIKE
+    alike = end <= L and _keys(runs_of(start, middle)) == _keys(runs_of(middle, end))
+    return ALIKE if alike else BLOCK
 
 
 def _keys(runs) -> int:

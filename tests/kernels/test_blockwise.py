@@ -17,7 +17,7 @@ from tests.oracles import dense_attention, draw
 from tests.random_masks import expressions
 from tests.tolerances import assert_close
 
-SMALL = {"BLOCK": 4, "WIDE": 2, "LARGEST": 8, "SMALLEST": 2, "LONG": 6, "GAP": 2}
+SMALL = {"BLOCK": 4, "ALIKE": 3, "WIDE": 2, "LARGEST": 8, "SMALLEST": 2, "LONG": 6, "GAP": 2}
 
 
 @pytest.fixture
@@ -193,92 +193,44 @@ def test_the_way_back_leaves_the_random_numbers_alone(small_blocks):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The plan
+# Calls that are shared
 
 
-@given(st.data(), st.integers(1, 700), st.integers(1, 700))
-def test_blocks_take_each_query_once_and_pieces_lie_apart(data, L, S):
-    mask, _ = data.draw(expressions(1, 1, L % 50 + 1, S % 50 + 1))
-    mask = (
-        mask
-        if L <= 50 and S <= 50 and L == L % 50 + 1 and S == S % 50 + 1
-        else masks.causal() & masks.sliding_window(9)
-    )
-    blocks = plan.plan(mask._example(0), L, S)
-    assert [0, *(block.stop for block in blocks)] == [*(block.start for block in blocks), L]
-    assert all(block.start < block.stop for block in blocks)
-    for block in blocks:
-        edges = [edge for piece in block.pieces for edge in (piece.start, piece.stop)]
-        assert edges == sorted(edges)
-        assert all(0 <= piece.start < piece.stop <= S for piece in block.pieces)
+def tiles(mask, B, L):
+    (part,) = blockwise.parts(mask, torch.zeros(B, 1, L, 2), L)
+    return list(part.tiles())
 
 
-def pairs(mask, L, S):
-    return sum(block.pairs for block in plan.plan(mask, L, S))
+def test_blocks_along_the_diagonal_share_calls_and_masks():
+    window = masks.causal() & masks.sliding_window(100)
+    alone = tiles(window, 1, 5000)
+    assert sum(tile.count for tile in alone) == len(plan.plan(window, 5000, 5000))
+    assert len(alone) <= 4 + 5000 / plan.ALIKE / blockwise.TOGETHER
+    assert max(tile.count for tile in alone) == blockwise.TOGETHER
+    assert len({id(tile.shifts[0]) for tile in alone}) <= 4
+    batch = tiles(window, 2, 5000)
+    assert {tile.count for tile in batch} == {1}
+    assert len({id(tile.shifts[0]) for tile in batch}) <= 4
 
 
-def test_what_is_computed_is_little_more_than_what_is_open():
-    L = 4096
-    window = masks.causal() & masks.sliding_window(256)
-    packed = masks.documents(torch.arange(L) // 512) & masks.causal()
-    for mask, most in ((window, 1.6), (packed, 1.3), (masks.causal(), 1.15), (masks.padding([1000]), 1.0)):
-        open_pairs = int(mask.dense(L, L).expand(1, 1, L, L).sum())
-        assert open_pairs <= pairs(mask, L, L) <= most * open_pairs
+def test_blocks_whose_masks_look_at_more_than_the_distance_share_nothing():
+    ids = torch.arange(640) % 3
+    assert all(tile.count == 1 for tile in tiles(masks.documents(ids), 1, 640))
+    prefix = (masks.causal() & masks.sliding_window(70)) | masks.prefix(5)
+    assert all(tile.count == 1 for tile in tiles(prefix, 1, 640))
 
 
-def test_work_grows_with_the_length_not_with_its_square():
-    window = masks.causal() & masks.sliding_window(256)
-    assert pairs(window, 65_536, 65_536) < 2.01 * pairs(window, 32_768, 32_768)
-
-
-def test_what_needs_no_mask_gets_none():
-    assert plan.plan(None, 5000, 7) == [plan.Block(0, 5000, (plan.Piece(0, 7),))]
-    assert plan.plan(masks.padding([6]), 5000, 7) == [plan.Block(0, 5000, (plan.Piece(0, 6),))]
-    assert plan.plan(masks.padding([0]), 5000, 7) == [plan.Block(0, 5000, ())]
-    documents = masks.documents(torch.tensor([0] * 300 + [1] * 200))
-    assert plan.plan(documents, 500, 500) == [
-        plan.Block(0, 300, (plan.Piece(0, 300),)),
-        plan.Block(300, 500, (plan.Piece(300, 500),)),
-    ]
-
-
-def test_a_long_open_run_is_computed_without_a_mask():
-    last = plan.plan(masks.causal(), 4096, 4096)[-1]
-    assert [bool(piece.partly_open) for piece in last.pieces] == [False, True]
-    assert last.pieces[0].stop == last.start + 1
-
-
-def test_no_rest_of_a_document_is_left_for_a_block_that_crosses_its_border():
-    ends = [500, 1030]  # 500 = 3 · 128 + 116, 1030 − 500 = 4 · 128 + 18
-    ids = torch.tensor([0] * 500 + [1] * 530 + [2] * 70)
-    blocks = plan.plan(masks.documents(ids) & masks.causal(), 1100, 1100)
-    assert set(ends) < {block.stop for block in blocks}
-    assert all(block.stop - block.start >= plan.SMALLEST for block in blocks)
-
-
-def test_a_plan_is_made_for_one_example():
-    with pytest.raises(ValueError, match="mask: expected that of one example, got one of 2"):
-        plan.plan(masks.padding([3, 2]), 5, 7)
-
-
-def test_short_documents_share_a_block():
-    blocks = plan.plan(masks.documents(torch.arange(640) // 10), 640, 640)
-    assert len(blocks) <= 640 // 100
-
-
-def test_runs_that_lie_near_are_computed_together():
-    ids = torch.tensor(([0] * 100 + [1] * 10) * 5)
-    blocks = plan.plan(masks.documents(ids), 550, 550)
-    assert all(len(block.pieces) == 1 for block in blocks)
-
-
-def test_blocks_along_the_diagonal_share_their_masks():
-    x = torch.zeros(1, 1, 1280, 2)
-    (part,) = blockwise.parts(masks.causal() & masks.sliding_window(100), x, 1280)
-    for _ in part.tiles():
-        pass
-    assert len(part.made) == 2  # the first block, which has nothing before it, and all others
-    assert all(shift.dtype == x.dtype for shift in part.made.values())
+@pytest.mark.parametrize("together", [1, 2, 3, 32])
+@pytest.mark.parametrize("B", [1, 2])
+def test_any_number_of_blocks_may_share_a_call(small_blocks, monkeypatch, together, B):
+    monkeypatch.setattr(blockwise, "TOGETHER", together)
+    for mask, L, S in (
+        (masks.sliding_window(9), 67, 67),
+        (masks.causal() & masks.sliding_window(6), 41, 59),
+        (masks.sliding_window(3) & ~masks.causal(), 59, 41),
+        (~masks.sliding_window(7), 61, 61),
+    ):
+        equals_dense(mask, mask.dense(L, S), draw(B, 4, L, 3), draw(B, 2, S, 3), draw(B, 2, S, 5))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -306,17 +258,6 @@ def test_memory_grows_with_the_length_not_with_its_square(name, dropout_p):
     for smaller, larger in itertools.pairwise(sizes):
         assert larger < 2.1 * smaller
     assert sizes[-1] < 8192**2  # one byte for each pair, for a single head, would already be more
-
-
-def test_a_whole_row_of_keys_is_never_masked_for_all_queries_at_once():
-    """Causal attention to a long past: the open keys need no mask, so the masks stay small."""
-    largest = max(
-        (block.stop - block.start) * (stop - start)
-        for block in plan.plan(masks.causal(), 65_536, 65_536)
-        for piece in block.pieces
-        for start, stop, _ in piece.partly_open
-    )
-    assert largest < 600**2
 
 
 # ---------------------------------------------------------------------------------------------------------------------
