@@ -161,6 +161,8 @@ class MultiHeadAttention(nn.Module):
         reads_only = cache is not None and cache.read_only
         key, value = self._check(query, key, value, reads_only)
         self._check_scores(query, key, mask, bias, cache)
+        if need_weights:
+            self.attn = None  # the old ones need not be held beside the new ones
         # (B, L, d_model) → (B, L, H·d_k) → (B, H, L, d_k)
         queries = _split(_projected(self.wq, query), self.d_k)
         if reads_only:
