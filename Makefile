@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help book serve notebooks test execute lint clean
+.PHONY: help book serve notebooks test bench execute lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ serve: book  ## build the site, serve it on this machine, open it
 
 test: book  ## every test: package, notebooks, book, site
 	$(PY) -m pytest
+
+bench: .venv/ready  ## measure attnlib beside its peers, ten minutes; store it in benchmarks/results
+	$(PY) -m benchmarks
 
 notebooks: .venv/ready  ## open the chapters in JupyterLab
 	$(PY) -m jupyterlab chapters

@@ -1,0 +1,122 @@
+"""Attention over ready-made heads, (B, H, L, d) → (B, H, L, d), under a mask with structure."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import attnlib
+from attnlib import masks
+from benchmarks.contenders import OURS, Contender, Unavailable, seeded_normal, step
+
+
+@dataclass(frozen=True)
+class HeadsProblem:
+    """What all contenders compute.
+
+    Attributes
+    ----------
+    inputs: query, key and value, each (B, H, L, d).
+    cotangent: (B, H, L, d), the gradient that comes back in training; None in inference.
+    mask: the mask with its structure.
+    mask_mod: the same as FlexAttention asks for it: of indices (b, h, query, key), True where a query may attend.
+    """
+
+    inputs: tuple[Tensor, Tensor, Tensor]
+    cotangent: Tensor | None
+    mask: masks.Mask
+    mask_mod: Callable[..., Tensor]
+
+    def contender(self, forward: Callable[..., Tensor]) -> Contender:
+        return Contender(step(lambda: (forward(*self.inputs),), self.inputs, [], self.cotangent))
+
+
+def problem(
+    *, B: int, H: int, L: int, d: int, dtype: torch.dtype, device: torch.device, training: bool, make_mask: Callable
+) -> HeadsProblem:
+    """Make the heads; ``make_mask`` maps the device to a Mask and FlexAttention's function."""
+    inputs = tuple(
+        seeded_normal(B, H, L, d, dtype=dtype, device=device, seed=seed).requires_grad_(training) for seed in range(3)
+    )
+    cotangent = seeded_normal(B, H, L, d, dtype=dtype, device=device, seed=3) if training else None
+    return HeadsProblem(inputs, cotangent, *make_mask(device))
+
+
+def causal_window(size: int) -> Callable:
+    """Each query attends to the ``size`` keys up to its own."""
+
+    def make(device: torch.device) -> tuple[masks.Mask, Callable[..., Tensor]]:
+        mask = masks.causal() & masks.sliding_window(size)
+        return mask, lambda b, h, query, key: (key <= query) & (query - key < size)
+
+    return make
+
+
+def packed_documents(lengths: tuple[int, ...]) -> Callable:
+    """Documents side by side in one row, each causal."""
+
+    def make(device: torch.device) -> tuple[masks.Mask, Callable[..., Tensor]]:
+        ids = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths)).to(device)  # (L,)
+        mask = masks.documents(ids) & masks.causal()
+        return mask, lambda b, h, query, key: (key <= query) & (ids[query] == ids[key])
+
+    return make
+
+
+def padded(lengths: tuple[int, ...]) -> Callable:
+    """Sequences of different lengths, filled up at the end."""
+
+    def make(device: torch.device) -> tuple[masks.Mask, Callable[..., Tensor]]:
+        limits = torch.tensor(lengths, device=device)  # (B,)
+        return masks.padding(limits), lambda b, h, query, key: key < limits[b]
+
+    return make
+
+
+def ours(problem: HeadsProblem) -> Contender:
+    return problem.contender(lambda query, key, value: attnlib.attention(query, key, value, problem.mask))
+
+
+def sdpa(problem: HeadsProblem) -> Contender:
+    """torch's fused attention with a bool for each pair: (L, S), or (B, 1, L, S) where the examples differ."""
+    L = problem.inputs[0].shape[-2]
+    smallest = problem.mask.dense(L, L, problem.inputs[0].device)
+    return _sdpa(problem, smallest.expand(*smallest.shape[:-2], L, L).contiguous())
+
+
+def sdpa_with_rows(problem: HeadsProblem) -> Contender:
+    """The same with a bool for each key, (B, 1, 1, S): less to read, which padding allows and other masks do not."""
+    L = problem.inputs[0].shape[-2]
+    return _sdpa(problem, problem.mask.dense(L, L, problem.inputs[0].device))
+
+
+def _sdpa(problem: HeadsProblem, mask: Tensor) -> Contender:
+    return problem.contender(
+        lambda query, key, value: F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    )
+
+
+def flex(problem: HeadsProblem) -> Contender:
+    """FlexAttention, compiled here, off the clock."""
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    query = problem.inputs[0]
+    B, _, L, _ = query.shape
+    if problem.cotangent is not None and query.is_cpu:
+        raise Unavailable("FlexAttention has no backward on a CPU")
+    compiled = torch.compile(flex_attention, dynamic=False)
+    block_mask = create_block_mask(problem.mask_mod, B, None, L, L, device=query.device.type)
+    contender = problem.contender(lambda query, key, value: compiled(query, key, value, block_mask=block_mask))
+    try:
+        contender.run()
+    except RuntimeError as error:  # no compiler, or one that fails
+        raise Unavailable(f"does not compile here: {type(error).__name__}") from error
+    return contender
+
+
+DENSE = "SDPA, dense mask"
+ROWS = "SDPA, mask of keys"
+FLEX = "FlexAttention, compiled"
+BUILDERS = {OURS: ours, DENSE: sdpa, ROWS: sdpa_with_rows, FLEX: flex}

@@ -1,0 +1,44 @@
+"""Why a target is missed, in words, where one is: written by hand, printed with the results.
+
+A key is a pattern for ``<case> against <other>``, as in ``small-* against nn.MultiheadAttention*``, or for
+``<case> memory``. The first that fits counts.
+"""
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+
+REASONS: dict[str, str] = {
+    "layer-*-64-* against nn.MultiheadAttention*": (
+        "32 short rows: nearly all of the time goes into the same four projections, so that little is left to save."
+    ),
+    "weights-* against nn.MultiheadAttention*": (
+        "with weights, both compute the same two products and one softmax over stored scores, by the same routines: in "
+        "a profile at L = 2048 over 75 % of either. Most of the rest is projections: torch's module makes queries, "
+        "keys and values by one product, ours by three."
+    ),
+    "small-* against nn.MultiheadAttention*": (
+        "this is the price of calls: four projections, each a module that may carry hooks, and checks that name what "
+        "is wrong, against one product for queries, keys and values, and in the fast path one call of C++ for all."
+    ),
+    "window-* against FlexAttention, compiled": (
+        "of our time about 80 % is torch's kernel, on blocks of 64 queries. The rest is joining their outputs, and "
+        "looking for numbers that are not finite, which FlexAttention does not do."
+    ),
+    "documents-* against SDPA, dense mask": (
+        "about 10 % of the pairs are computed, but torch's kernel multiplies more slowly on blocks of 128 queries "
+        "under a mask than on all of them. One causal call for each document would avoid the masks; not done yet."
+    ),
+    "padded-* against SDPA, dense mask": (
+        "62 % of the pairs are open, and each of them is computed. What can be saved beyond that is the reading of the "
+        "dense mask."
+    ),
+}
+
+
+def reason(line: str, reasons: Mapping[str, str] = REASONS) -> str:
+    """Return the reason for a line of the results, or nothing.
+
+    >>> reason("small-inference-float32 against floor", {"small-* against *": "Python itself."})
+    'Python itself.'
+    """
+    return next((text for pattern, text in reasons.items() if fnmatchcase(line, pattern)), "")
