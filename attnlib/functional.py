@@ -95,7 +95,7 @@ def attention_weights(
     tensor([[0.2500, 0.7500]])
     """
     _check(query, key, None, mask, bias, scale, dropout_p=0.0)
-    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    scale = _scale(query, scale)
     mask = masks.needed(mask, query.shape[-2], key.shape[-2])
     (query, key, _), mask, (poisoned, _) = _quarantine(query, key, None, mask)
     return _poison(explicit.weights(query, key, mask, bias, scale), poisoned)
@@ -119,13 +119,7 @@ def attend(
 
 def compute(query, key, value, mask, bias=None, scale=None, dropout_p=0.0, need_weights=False):
     """:func:`attend` without its checks, for a caller that has made them."""
-    scale = (
-        1 / math.sqrt(query.shape[-1])
-        if scale is None
-        else scale
-        if isinstance(scale, torch.SymFloat)
-        else float(scale)
-    )
+    scale = _scale(query, scale)
     mask = masks.needed(mask, query.shape[-2], key.shape[-2])
     lost_weights = lost = None
     if mask is not None:
@@ -134,6 +128,12 @@ def compute(query, key, value, mask, bias=None, scale=None, dropout_p=0.0, need_
     kernel, _ = choose(query, key, value, mask, **options)
     output, weights = KERNELS[kernel].attend(query, key, value, mask, bias, scale, dropout_p)
     return _poison(output, lost), _poison(weights, lost_weights)
+
+
+def _scale(query: Tensor, scale: float | None) -> float:
+    if scale is None:
+        return 1 / math.sqrt(query.shape[-1])
+    return scale if isinstance(scale, torch.SymFloat) else float(scale)  # torch takes no Fraction
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,8 +1,10 @@
 """``attention`` and ``attention_weights`` against loops, torch and Hugging Face, each way of computing in turn."""
 
 import math
+from fractions import Fraction
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -784,3 +786,11 @@ def test_kernels_say_that_fused_keeps_no_weights():
 def test_keys_and_values_of_two_widths_take_no_room_for_the_weights():
     query, key, value = (torch.randn(1, 2, 2048, width) for width in (4, 4, 8))
     assert peak_memory(lambda: attention(query, key, value, masks.causal())) < 2048**2
+
+
+def test_a_scale_may_be_any_real_number():
+    query, key, value = draw_qkv(B)
+    expected = attention(query, key, value, scale=0.25)
+    for scale in (Fraction(1, 4), np.float32(0.25)):
+        assert_close(attention(query, key, value, scale=scale), expected)
+        assert_close(attention_weights(query, key, scale=scale), attention_weights(query, key, scale=0.25))
