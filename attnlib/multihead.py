@@ -37,7 +37,7 @@ class MultiHeadAttention(nn.Module):
 
     Parameters
     ----------
-    num_heads: H.
+    num_heads: H, the number of heads.
     d_model: the width of the tokens, of what comes in and of what goes out.
     d_k: the width of a query and of a key in each head; ``d_model // num_heads`` unless given.
     d_v: the width of a value in each head; ``d_model // num_heads`` unless given.

@@ -278,7 +278,7 @@ def alibi_slopes(num_heads: int) -> Tensor:
 
     Parameters
     ----------
-    num_heads: H.
+    num_heads: H, the number of heads.
 
     Raises
     ------
@@ -325,7 +325,7 @@ def alibi(
 
     Parameters
     ----------
-    num_heads: H; for the slopes, see :func:`alibi_slopes`.
+    num_heads: H, the number of heads; for the slopes, see :func:`alibi_slopes`.
     L: the number of queries.
     S: the number of keys; L unless given. With a cache, ``len(cache) + L``.
     dtype: torch's default dtype unless given.
@@ -368,7 +368,7 @@ class T5RelativeBias(nn.Module):
 
     Parameters
     ----------
-    num_heads: H.
+    num_heads: H, the number of heads.
     num_buckets: the number of rows of W, half of them for each direction if ``bidirectional``.
     max_distance: from here on at the latest, all distances share the last bucket.
     bidirectional: whether keys after the query have buckets of their own (T5's encoder), or share that of distance 0
