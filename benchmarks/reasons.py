@@ -13,7 +13,7 @@ REASONS: dict[str, str] = {
     ),
     "weights-* against nn.MultiheadAttention*": (
         "with weights, both compute the same two products and one softmax over stored scores, by the same routines: in "
-        "a profile at L = 2048 over 75 % of either. Most of the rest is projections: torch's module makes queries, "
+        "a profile at L = 2048 three quarters of either. Most of the rest is projections: torch's module makes queries, "
         "keys and values by one product, ours by three."
     ),
     "small-* against nn.MultiheadAttention*": (
