@@ -206,9 +206,7 @@ def _may_be_infinite(query: Tensor, key: Tensor, value: Tensor | None) -> bool:
 
 
 def _check(query, key, value, mask, bias, scale, dropout_p) -> None:
-    query_and_key(query, key)
-    if value is not None:
-        _check_value(query, key, value)
+    check_heads(query, key, value)
     check_dropout("dropout_p", dropout_p)
     if scale is not None and not isinstance(scale, Real | torch.SymFloat):
         raise TypeError(f"scale: expected a number, got {type(scale).__name__}")
@@ -233,7 +231,11 @@ def check_mask_and_bias(mask, bias, scores_shape, device: torch.device) -> None:
         _check_bias(bias, scores_shape, device)
 
 
-def _check_value(query, key, value) -> None:
+def check_heads(query: Tensor, key: Tensor, value: Tensor | None) -> None:
+    """Hold that queries, keys and, if there are any, values are of one kind and fit."""
+    query_and_key(query, key)
+    if value is None:
+        return
     same_kind("value", value, query)
     if value.shape[:-1] != key.shape[:-1]:
         wanted = f"key's batch, heads and S, (…, H_kv, S) = {tuple(key.shape[:-1])}"

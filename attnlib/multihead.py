@@ -167,6 +167,7 @@ class MultiHeadAttention(nn.Module):
         queries = _split(_projected(self.wq, query), self.d_k)
         if reads_only:
             keys, values = cache.key, cache.value
+            functional.check_heads(queries, keys, values)  # another layer may have made them
         else:
             keys, values = self._keys_and_values(key, value, offset=0 if cache is None else len(cache))
             if cache is not None:

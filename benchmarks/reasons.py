@@ -13,8 +13,8 @@ REASONS: dict[str, str] = {
     ),
     "weights-* against nn.MultiheadAttention*": (
         "with weights, both compute the same two products and one softmax over stored scores, by the same routines: in "
-        "a profile at L = 2048 three quarters of either. Most of the rest is projections: torch's module makes queries, "
-        "keys and values by one product, ours by three."
+        "a profile at L = 2048 three quarters of either. Most of the rest is projections: torch's module makes "
+        "queries, keys and values by one product, ours by three."
     ),
     "small-* against nn.MultiheadAttention*": (
         "this is the price of calls: four projections, each a module that may carry hooks, and checks that name what "

@@ -694,3 +694,22 @@ def test_a_projection_may_be_another_module():
     doubling.load_state_dict(layer.fc.state_dict())
     layer.fc = doubling
     torch.testing.assert_close(layer(x), expected)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A memory of another layer
+
+
+@pytest.mark.parametrize(
+    ("other", "error", "message"),
+    [
+        (lambda: MultiHeadAttention(2, 8, d_k=3), ValueError, "key: expected d_k = 4 as in query, got 3"),
+        (lambda: MultiHeadAttention(2, 8).double(), TypeError, "key: expected query's dtype torch.float32"),
+        (lambda: MultiHeadAttention(4, 8, d_k=4, num_kv_heads=4), ValueError, "key: expected a number of heads"),
+    ],
+)
+def test_a_memory_that_does_not_fit_is_refused(other, error, message):
+    other = other().eval()
+    memory = other.remember(torch.randn(1, 7, 8, dtype=other.wq.weight.dtype))
+    with pytest.raises(error, match=message):
+        MultiHeadAttention(2, 8).eval()(torch.randn(1, 3, 8), cache=memory)

@@ -43,7 +43,7 @@ TOGETHER = 32  # blocks that share a call, at most: their parts of the gradient 
 def attend(query, key, value, mask, bias, scale, dropout_p) -> tuple[Tensor, None]:
     """Return the output (…, H, L, d_v); there are no weights to return. ``mask`` is a Mask or None, ``bias`` None."""
     batch, d_v, dtype = query.shape[:-3], value.shape[-1], _dtype_of_output(query)
-    # Half precision is widened, so that what is summed over blocks is rounded once. Where measured, torch's kernel was about as fast.
+    # Half precision is widened, so that what is summed over blocks is rounded once; measured, about as fast.
     tensors = [four_axes(x).to(torch.promote_types(x.dtype, torch.float32)) for x in (query, key, value)]
     work = parts(mask, tensors[0], key.shape[-2])
     if dropout_p:
