@@ -12,6 +12,7 @@ The modules, each importing only from those above it:
 ``positions``       where a token stands
 ``cache``           ``KVCache``
 ``multihead``       ``MultiHeadAttention``
+``transformer``     the model of "Attention Is All You Need"
 ``recording``       ``record_attention``
 ``plot``            figures (needs matplotlib)
 ``lab``             what the book's chapters share

@@ -68,6 +68,32 @@ class KVCache:
         self._length += key.shape[-2]
         return self.key, self.value
 
+    def reorder(self, rows: Tensor) -> None:
+        """Take the examples anew: example i becomes what example ``rows[i]`` was, as a beam search needs it.
+
+        An example may be left out, or taken more than once; a read-only cache may be reordered too.
+
+        Parameters
+        ----------
+        rows: (B,), whole numbers; the new number of examples may be another.
+
+        Raises
+        ------
+        ValueError: if the cache is empty, has no batch axis, or a row is not in it.
+
+        >>> cache = KVCache()
+        >>> _ = cache.append(torch.tensor([0.0, 1.0]).view(2, 1, 1, 1), torch.zeros(2, 1, 1, 1))
+        >>> cache.reorder(torch.tensor([1, 1, 0]))
+        >>> cache.key.flatten()
+        tensor([1., 1., 0.])
+        """
+        key, value = self.key, self.value
+        if key.dim() < 4:
+            raise ValueError(f"rows: expected a cache with a batch axis, (B, H_kv, S, d_k), got {tuple(key.shape)}")
+        if rows.device.type == "cpu" and rows.numel() and not 0 <= rows.min() <= rows.max() < len(key):
+            raise ValueError(f"rows: expected examples from 0 to {len(key) - 1}, got {rows.tolist()}")
+        self._key, self._value = key[rows], value[rows]
+
     def _so_far(self, buffer: Tensor | None) -> Tensor:
         if buffer is None:
             raise ValueError("the cache is empty: append keys and values first")

@@ -546,8 +546,8 @@ class Example(Mask):
 # From a mask to the shape of the scores
 
 
-def check(mask: Mask | Tensor, scores_shape: Sequence[int], device: torch.device) -> None:
-    """Hold that ``mask`` broadcasts to scores (…, H, L, S), and no further.
+def check(mask: Mask | Tensor, scores_shape: Sequence[int], device: torch.device, name: str = "mask") -> None:
+    """Hold that ``mask``, which the caller calls ``name``, broadcasts to scores (…, H, L, S), and no further.
 
     A tensor has the axes (L, S), all axes of the scores, or all but the head axis. Nothing else is accepted: a (B, S)
     tensor is never taken for (L, S).
@@ -563,17 +563,17 @@ def check(mask: Mask | Tensor, scores_shape: Sequence[int], device: torch.device
         if len(shape) == 2:  # (L, S), which fits all scores
             return
     else:
-        check_bool("mask", mask)
+        check_bool(name, mask)
         if mask.device != device:
-            raise ValueError(f"mask: expected a tensor on query's device {device}, got one on {mask.device}")
-        _check_sizes("mask", mask, L, S, axes=len(scores_shape))
+            raise ValueError(f"{name}: expected a tensor on query's device {device}, got one on {mask.device}")
+        _check_sizes(name, mask, L, S, axes=len(scores_shape))
         shape = tuple(mask.shape)
     aligned = _aligned(mask, shape, len(scores_shape))
     if len(aligned) != len(scores_shape) or any(
         size not in (1, wanted) for size, wanted in zip(aligned, scores_shape, strict=True)
     ):
         wanted = f"(L, S) = {(L, S)}" + f" or one that broadcasts to {tuple(scores_shape)}" * (len(scores_shape) > 2)
-        raise ValueError(f"mask: expected shape {wanted}, got {shape}")
+        raise ValueError(f"{name}: expected shape {wanted}, got {shape}")
 
 
 def needed(mask: Mask | Tensor | None, L: int, S: int) -> Mask | Tensor | None:

@@ -318,3 +318,52 @@ def test_a_remembered_encoder_is_read_and_never_grows():
     assert len(memory) == 7
     with pytest.raises(ValueError, match=r"cache: expected one that grows.*only read"):
         memory.append(*tokens(1, dtype=torch.float32))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Beams
+
+
+@pytest.mark.parametrize("rows", [[1, 0], [1, 1, 0, 1, 0], [0], []])
+def test_a_reordered_cache_holds_the_examples_named(rows):
+    cache = KVCache()
+    key, value = cache.append(*tokens(5))
+    key, value = key.clone(), value.clone()
+    cache.reorder(torch.tensor(rows, dtype=torch.int64))
+    assert len(cache) == 5
+    assert torch.equal(cache.key, torch.stack([key[row] for row in rows]) if rows else key[:0])
+    assert torch.equal(cache.value, torch.stack([value[row] for row in rows]) if rows else value[:0])
+
+
+def test_a_reordered_cache_grows_on():
+    cache = KVCache()
+    first = tokens(3)
+    cache.append(*first)
+    cache.reorder(torch.tensor([1, 0]))
+    second = tokens(2)
+    key, value = cache.append(*second)
+    assert torch.equal(key, torch.cat([first[0].flip(0), second[0]], dim=-2))
+    assert torch.equal(value, torch.cat([first[1].flip(0), second[1]], dim=-2))
+
+
+def test_a_cache_that_is_only_read_may_be_reordered():
+    attend = MultiHeadAttention(H, D_MODEL, D_K, D_V).double().eval()
+    memory, query = draw(B, 7, D_MODEL), draw(3, 1, D_MODEL)
+    cache = attend.remember(memory)
+    rows = torch.tensor([1, 0, 1])
+    cache.reorder(rows)
+    assert_close(attend(query, cache=cache), attend(query, memory[rows]))
+
+
+def test_rows_that_are_not_there_are_refused():
+    cache = KVCache()
+    with pytest.raises(ValueError, match="the cache is empty"):
+        cache.reorder(torch.tensor([0]))
+    cache.append(*tokens(3))
+    for rows in ([0, B], [-1]):
+        with pytest.raises(ValueError, match="rows: expected examples from 0 to 1, got"):
+            cache.reorder(torch.tensor(rows))
+    plain = KVCache()
+    plain.append(draw(H, 3, D_K), draw(H, 3, D_V))
+    with pytest.raises(ValueError, match="rows: expected a cache with a batch axis"):
+        plain.reorder(torch.tensor([0]))

@@ -1,0 +1,25 @@
+"""The model of "Attention Is All You Need" (Vaswani et al., 2017): layers, stacks, the whole, and how it writes.
+
+>>> import torch
+>>> model = Transformer(13, d_model=8, num_heads=2, d_ff=32, num_layers=1)
+>>> source, target = torch.randint(13, (3, 7)), torch.randint(13, (3, 5))
+>>> model(source, target).shape
+torch.Size([3, 5, 13])
+"""
+
+from attnlib.transformer.decoding import Hypothesis, beam_search, greedy_search
+from attnlib.transformer.layers import DecoderLayer, EncoderLayer
+from attnlib.transformer.model import Decoder, Encoder, Transformer
+from attnlib.transformer.schedule import warmup_schedule
+
+__all__ = [
+    "Decoder",
+    "DecoderLayer",
+    "Encoder",
+    "EncoderLayer",
+    "Hypothesis",
+    "Transformer",
+    "beam_search",
+    "greedy_search",
+    "warmup_schedule",
+]

@@ -1,0 +1,234 @@
+"""One layer of the encoder, one of the decoder: attention and feed-forward, each inside a residual connection."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from attnlib import masks
+from attnlib.cache import KVCache
+from attnlib.checks import whole_number
+from attnlib.functional import check_dropout
+from attnlib.masks import Mask
+from attnlib.multihead import MultiHeadAttention
+
+__all__ = ["DecoderLayer", "EncoderLayer", "LayerCache", "Residual"]
+
+
+class Residual(nn.Module):
+    """A sub-layer's output, added to its input: the box "Add & Norm" of the paper's figure 1.
+
+    Section 5.4 of "Attention Is All You Need" drops the sub-layer's output out, before it is added. Where the sum is
+    normalised (Ba et al., 2016), the paper and most later models differ (Xiong et al., 2020)::
+
+        post-norm, the paper's     norm(x + dropout(sublayer(x)))
+        pre-norm, norm_first       x + dropout(sublayer(norm(x)))
+
+    Parameters
+    ----------
+    d_model: the width of the tokens.
+    dropout: the probability with which a number of the output is dropped in training.
+    norm_first: normalise before the sub-layer instead of after the sum.
+
+    >>> import torch
+    >>> double = Residual(d_model=4, dropout=0.1, norm_first=True).eval()
+    >>> x = torch.ones(1, 3, 4)
+    >>> double(x, lambda normed: x).equal(x + x)
+    True
+    """
+
+    def __init__(self, d_model: int, dropout: float, norm_first: bool):
+        super().__init__()
+        self.norm = nn.LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+        self.norm_first = norm_first
+
+    def forward(self, x: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return x (B, L, d_model) with the sub-layer's output added."""
+        if self.norm_first:
+            return x + self.dropout(sublayer(self.norm(x)))
+        return self.norm(x + self.dropout(sublayer(x)))
+
+    def extra_repr(self) -> str:
+        return f"norm_first={self.norm_first}"
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention, then a feed-forward net for each token, each in a :class:`Residual`.
+
+    Section 3.1 of "Attention Is All You Need" (Vaswani et al., 2017). The feed-forward net is equation 2,
+    max(0, x·W₁ + b₁)·W₂ + b₂. With a causal mask it is a layer of a decoder-only model, such as GPT's.
+
+    Dropout is where the paper has it: on what a sub-layer returns. Weights and hidden units are not dropped.
+
+    Parameters
+    ----------
+    d_model: the width of the tokens.
+    num_heads: H, the number of heads.
+    d_k: the width of a query and of a key in each head; ``d_model // num_heads`` unless given.
+    d_v: the width of a value in each head; ``d_model // num_heads`` unless given.
+    d_ff: the width inside the feed-forward net.
+    dropout: the probability of dropping, in [0, 1).
+    norm_first: pre-norm instead of the paper's post-norm.
+
+    Raises
+    ------
+    ValueError, TypeError: as :class:`attnlib.MultiHeadAttention` does; ValueError too if ``d_ff`` is less than 1.
+
+    >>> import torch
+    >>> from attnlib import masks
+    >>> layer = EncoderLayer(d_model=8, num_heads=2, d_ff=32)
+    >>> layer(torch.randn(3, 5, 8), masks.padding([5, 4, 2])).shape
+    torch.Size([3, 5, 8])
+    """
+
+    def __init__(
+        self,
+        d_model: int = 512,
+        num_heads: int = 8,
+        d_k: int | None = None,
+        d_v: int | None = None,
+        d_ff: int = 2048,
+        dropout: float = 0.1,
+        *,
+        norm_first: bool = False,
+    ):
+        super().__init__()
+        check_dropout("dropout", dropout)
+        self.self_attention = MultiHeadAttention(num_heads, d_model, d_k, d_v, dropout=0.0)
+        self.attention_residual = Residual(d_model, dropout, norm_first)
+        self.feed_forward = _feed_forward(d_model, whole_number("d_ff", d_ff))
+        self.feed_forward_residual = Residual(d_model, dropout, norm_first)
+
+    def forward(self, x: Tensor, mask: Mask | Tensor | None = None) -> Tensor:
+        """Return the tokens x (B, L, d_model) after the layer.
+
+        Parameters
+        ----------
+        x: (B, L, d_model), or (L, d_model).
+        mask: who may attend to whom, as in :class:`attnlib.MultiHeadAttention`.
+        """
+        check_width("x", x, self.self_attention.d_model)
+        check_mask("mask", mask, x, x.shape[-2], self.self_attention.num_heads)
+        x = self.attention_residual(x, lambda x: self.self_attention(x, mask=mask))
+        return self.feed_forward_residual(x, self.feed_forward)
+
+
+class LayerCache(NamedTuple):
+    """What a :class:`DecoderLayer` remembers between two steps of decoding."""
+
+    past: KVCache  # keys and values of the target so far: grows
+    memory: KVCache  # keys and values of the encoder's output: only read
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention, cross-attention to the encoder's output, feed-forward, each in a :class:`Residual`.
+
+    Section 3.1 of "Attention Is All You Need" (Vaswani et al., 2017).
+
+    Parameters and errors are those of :class:`EncoderLayer`.
+
+    >>> import torch
+    >>> from attnlib import masks
+    >>> layer = DecoderLayer(d_model=8, num_heads=2, d_ff=32)
+    >>> x, memory = torch.randn(3, 5, 8), torch.randn(3, 7, 8)
+    >>> layer(x, memory, mask=masks.causal(), memory_mask=masks.padding([7, 6, 2])).shape
+    torch.Size([3, 5, 8])
+    """
+
+    def __init__(
+        self,
+        d_model: int = 512,
+        num_heads: int = 8,
+        d_k: int | None = None,
+        d_v: int | None = None,
+        d_ff: int = 2048,
+        dropout: float = 0.1,
+        *,
+        norm_first: bool = False,
+    ):
+        super().__init__()
+        check_dropout("dropout", dropout)
+        self.self_attention = MultiHeadAttention(num_heads, d_model, d_k, d_v, dropout=0.0)
+        self.self_attention_residual = Residual(d_model, dropout, norm_first)
+        self.cross_attention = MultiHeadAttention(num_heads, d_model, d_k, d_v, dropout=0.0)
+        self.cross_attention_residual = Residual(d_model, dropout, norm_first)
+        self.feed_forward = _feed_forward(d_model, whole_number("d_ff", d_ff))
+        self.feed_forward_residual = Residual(d_model, dropout, norm_first)
+
+    def forward(
+        self,
+        x: Tensor,
+        memory: Tensor | None = None,
+        mask: Mask | Tensor | None = None,
+        memory_mask: Mask | Tensor | None = None,
+        *,
+        cache: LayerCache | None = None,
+    ) -> Tensor:
+        """Return the target's tokens x (B, L, d_model) after the layer.
+
+        Parameters
+        ----------
+        x: (B, L, d_model), or (L, d_model).
+        memory: (B, S, d_model), the encoder's output; None beside a cache.
+        mask: which target tokens a target token may attend to. The layer adds none: a decoder's is ``masks.causal()``.
+        memory_mask: which tokens of the memory it may attend to.
+        cache: made by :meth:`remember`; x holds the new tokens only.
+
+        Raises
+        ------
+        ValueError: if sizes do not fit, or there is not exactly one of ``memory`` and ``cache``.
+        TypeError: if ``cache`` is none that :meth:`remember` made.
+        """
+        check_decoder_inputs(x, memory, cache, self.self_attention.d_model)
+        if cache is not None and not isinstance(cache, LayerCache):
+            raise TypeError(f"cache: expected one made by remember(), got {type(cache).__name__}")
+        past, remembered = (None, None) if cache is None else cache
+        # Here, not where they are used: nothing must be computed, or written to the cache, before an error.
+        heads = self.self_attention.num_heads
+        check_mask("mask", mask, x, x.shape[-2] + (0 if past is None else len(past)), heads)
+        check_mask("memory_mask", memory_mask, x, memory.shape[-2] if remembered is None else len(remembered), heads)
+        x = self.self_attention_residual(x, lambda x: self.self_attention(x, mask=mask, cache=past))
+        x = self.cross_attention_residual(
+            x, lambda x: self.cross_attention(x, memory, mask=memory_mask, cache=remembered)
+        )
+        return self.feed_forward_residual(x, self.feed_forward)
+
+    def remember(self, memory: Tensor) -> LayerCache:
+        """Begin to decode: project the memory (B, S, d_model) once for all steps, beside an empty past."""
+        check_width("memory", memory, self.cross_attention.d_model)
+        return LayerCache(KVCache(), self.cross_attention.remember(memory))
+
+
+def check_width(name: str, x: Tensor, d_model: int) -> None:
+    """Hold that x is a tensor of tokens (…, d_model)."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
+    if x.dim() not in (2, 3) or x.shape[-1] != d_model:
+        raise ValueError(f"{name}: expected (B, L, d_model = {d_model}), or (L, d_model), got {tuple(x.shape)}")
+
+
+def check_mask(name: str, mask: Mask | Tensor | None, x: Tensor, S: int, num_heads: int) -> None:
+    """Hold that a mask, or None, fits the queries x (B, L, …) and S keys."""
+    if mask is not None:
+        masks.check(mask, (*x.shape[:-2], num_heads, x.shape[-2], S), x.device, name)
+
+
+def check_decoder_inputs(x: Tensor, memory: Tensor | None, cache: object, d_model: int) -> None:
+    """Hold that x and the memory are tokens that fit, and that the memory comes in one way."""
+    check_width("x", x, d_model)
+    if (memory is None) == (cache is None):
+        found = "neither" if memory is None else "both"
+        raise ValueError(f"memory: expected either memory or a cache made by remember(), got {found}")
+    if memory is not None:
+        check_width("memory", memory, d_model)
+        if memory.shape[:-2] != x.shape[:-2]:
+            raise ValueError(f"memory: expected the batch {tuple(x.shape[:-2])} of x, got {tuple(memory.shape[:-2])}")
+
+
+def _feed_forward(d_model: int, d_ff: int) -> nn.Sequential:
+    net = nn.Sequential(nn.Linear(d_model, d_ff), nn.ReLU(), nn.Linear(d_ff, d_model))
+    for linear in (net[0], net[2]):
+        nn.init.xavier_uniform_(linear.weight)
+        nn.init.zeros_(linear.bias)
+    return net

@@ -1,0 +1,311 @@
+"""Stacks of layers, and the whole model of "Attention Is All You Need" (Vaswani et al., 2017)."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnlib.checks import is_plain, whole_number
+from attnlib.masks import Mask, causal, from_tensor
+from attnlib.positions import sinusoidal
+from attnlib.transformer.layers import (
+    DecoderLayer,
+    EncoderLayer,
+    LayerCache,
+    check_decoder_inputs,
+    check_mask,
+    check_width,
+)
+
+__all__ = ["Decoder", "Encoder", "Transformer"]
+
+
+class Encoder(nn.Module):
+    """A stack of :class:`EncoderLayer`, for tokens that have their positions already.
+
+    With pre-norm a last :class:`torch.nn.LayerNorm` follows, because there nothing else normalises the sum of all
+    sub-layers (Xiong et al., 2020); with the paper's post-norm each layer ends with one.
+
+    Parameters
+    ----------
+    num_layers: N, the number of layers.
+    sizes: those of :class:`EncoderLayer`: ``d_model``, ``num_heads``, ``d_k``, ``d_v``, ``d_ff``, ``dropout``,
+        ``norm_first``.
+
+    >>> encoder = Encoder(num_layers=2, d_model=8, num_heads=2, d_ff=32)
+    >>> encoder(torch.randn(3, 5, 8)).shape
+    torch.Size([3, 5, 8])
+    """
+
+    def __init__(self, num_layers: int = 6, **sizes):
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(**sizes) for _ in range(whole_number("num_layers", num_layers)))
+        self.norm = _last_norm(self.layers[0])
+
+    def forward(self, x: Tensor, mask: Mask | Tensor | None = None) -> Tensor:
+        """Return the tokens x (B, L, d_model) after all layers; ``mask`` as in :class:`attnlib.MultiHeadAttention`."""
+        check_width("x", x, self.layers[0].self_attention.d_model)
+        for layer in self.layers:
+            x = layer(x, mask)
+        return self.norm(x)
+
+
+class Decoder(nn.Module):
+    """A stack of :class:`DecoderLayer`, for tokens that have their positions already.
+
+    Parameters and the last norm are as in :class:`Encoder`.
+
+    >>> from attnlib import masks
+    >>> decoder = Decoder(num_layers=2, d_model=8, num_heads=2, d_ff=32)
+    >>> x, memory = torch.randn(3, 5, 8), torch.randn(3, 7, 8)
+    >>> decoder(x, memory, masks.causal()).shape
+    torch.Size([3, 5, 8])
+
+    One token at a time, each projected once:
+
+    >>> cache = decoder.remember(memory)
+    >>> steps = [decoder(x[:, i : i + 1], mask=masks.causal(), cache=cache) for i in range(5)]
+    >>> steps[4].shape
+    torch.Size([3, 1, 8])
+    """
+
+    def __init__(self, num_layers: int = 6, **sizes):
+        super().__init__()
+        self.layers = nn.ModuleList(DecoderLayer(**sizes) for _ in range(whole_number("num_layers", num_layers)))
+        self.norm = _last_norm(self.layers[0])
+
+    def forward(
+        self,
+        x: Tensor,
+        memory: Tensor | None = None,
+        mask: Mask | Tensor | None = None,
+        memory_mask: Mask | Tensor | None = None,
+        *,
+        cache: list[LayerCache] | None = None,
+    ) -> Tensor:
+        """Return the target's tokens x (B, L, d_model) after all layers; see :meth:`DecoderLayer.forward`.
+
+        ``cache`` is one that :meth:`remember` made. The decoder adds no mask; a target's is ``masks.causal()``.
+        """
+        check_decoder_inputs(x, memory, cache, self.layers[0].self_attention.d_model)
+        if cache is not None and len(cache) != len(self.layers):
+            raise ValueError(f"cache: expected that of {len(self.layers)} layers, got {len(cache)}")
+        for layer, layer_cache in zip(self.layers, cache or [None] * len(self.layers), strict=True):
+            x = layer(x, memory, mask, memory_mask, cache=layer_cache)
+        return self.norm(x)
+
+    def remember(self, memory: Tensor) -> list[LayerCache]:
+        """Begin to decode: project the memory (B, S, d_model) once for all steps, in each layer."""
+        return [layer.remember(memory) for layer in self.layers]
+
+
+class Transformer(nn.Module):
+    """The model of "Attention Is All You Need": an encoder reads the source, a decoder writes the target.
+
+    Vaswani et al. (2017), figure 1; the defaults are its base model. Tokens become vectors times √d_model (section
+    3.4), sinusoidal positions are added (3.5), the sum is dropped out (5.4).
+
+    =================  ===========================================================
+    the paper          here
+    =================  ===========================================================
+    N, h, d_ff         ``num_layers``, ``num_heads``, ``d_ff``
+    P_drop             ``dropout``
+    ε_ls (5.4)         ``torch.nn.CrossEntropyLoss(label_smoothing=…)``
+    lrate (equation 3) :func:`attnlib.transformer.warmup_schedule`
+    beam search (6.1)  :func:`attnlib.transformer.beam_search`
+    =================  ===========================================================
+
+    Parameters
+    ----------
+    source_vocab: the number of different source tokens.
+    target_vocab: the number of different target tokens; ``source_vocab`` unless given.
+    d_model, num_heads, d_k, d_v, d_ff: sizes of a layer; see :class:`EncoderLayer`.
+    num_layers: the number of encoder layers, and of decoder layers.
+    dropout: the probability of dropping, in [0, 1).
+    share_embeddings: one matrix for what may share it: for source, target and the output's logits if both
+        vocabularies have one size, else for target and logits. Without it, three matrices.
+    norm_first: pre-norm instead of the paper's post-norm.
+
+    Attributes
+    ----------
+    encoder: the :class:`Encoder`.
+    decoder: the :class:`Decoder`.
+    positions: a module that gives the vectors (length, d_model) to add, as ``positions(length, offset)``. Sinusoids;
+        assign a :class:`attnlib.positions.Learned` for the paper's row E.
+
+    Each matrix is in the state dict once, so that ``safetensors.torch.save_file(model.state_dict(), path)`` works.
+
+    Raises
+    ------
+    ValueError: if a size is less than 1, or ``dropout`` is outside [0, 1).
+    TypeError: if a size is no whole number.
+
+    Examples
+    --------
+    >>> from attnlib import masks
+    >>> model = Transformer(13, 11, d_model=8, num_heads=2, d_ff=32, num_layers=1)
+    >>> source = torch.randint(13, (3, 7))                               # (B, S)
+    >>> target = torch.randint(11, (3, 5))                               # (B, L), begins with a start token
+    >>> model(source, target, source_mask=masks.padding([7, 4, 2])).shape
+    torch.Size([3, 5, 11])
+    """
+
+    def __init__(
+        self,
+        source_vocab: int,
+        target_vocab: int | None = None,
+        *,
+        d_model: int = 512,
+        num_heads: int = 8,
+        d_k: int | None = None,
+        d_v: int | None = None,
+        d_ff: int = 2048,
+        num_layers: int = 6,
+        dropout: float = 0.1,
+        share_embeddings: bool = True,
+        norm_first: bool = False,
+    ):
+        super().__init__()
+        source_vocab = whole_number("source_vocab", source_vocab)
+        target_vocab = source_vocab if target_vocab is None else whole_number("target_vocab", target_vocab)
+        sizes = {"d_model": d_model, "num_heads": num_heads, "d_k": d_k, "d_v": d_v, "d_ff": d_ff, "dropout": dropout}
+        self.encoder = Encoder(num_layers, **sizes, norm_first=norm_first)
+        self.decoder = Decoder(num_layers, **sizes, norm_first=norm_first)
+        # None where a matrix is shared: a second name for it would be a second entry in the state dict.
+        share_source = share_embeddings and source_vocab == target_vocab
+        self.source_embedding = nn.Embedding(source_vocab, d_model)
+        self.target_embedding = None if share_source else nn.Embedding(target_vocab, d_model)
+        self.output = None if share_embeddings else nn.Linear(d_model, target_vocab, bias=False)
+        self.positions = Sinusoidal(d_model)
+        self.dropout = nn.Dropout(dropout)
+        self.d_model, self.source_vocab, self.target_vocab = d_model, source_vocab, target_vocab
+        for matrix in (self.source_embedding, self.target_embedding, self.output):
+            if matrix is not None:
+                # With the factor √d_model, tokens are as large as positions; without it, logits are about 1.
+                nn.init.normal_(matrix.weight, std=d_model**-0.5)
+
+    def forward(
+        self,
+        source: Tensor,
+        target: Tensor,
+        source_mask: Mask | Tensor | None = None,
+        target_mask: Mask | Tensor | None = None,
+    ) -> Tensor:
+        """Return the logits (B, L, target_vocab) of the token that follows each target token.
+
+        Parameters
+        ----------
+        source: (B, S), whole numbers below ``source_vocab``; or (S,).
+        target: (B, L), whole numbers below ``target_vocab``: a start token, then what has been written; or (L,).
+        source_mask: which source tokens may be read, in encoder and decoder: ``masks.padding(lengths)``, or a bool
+            tensor (B|1, 1, 1, S). Another mask for the encoder goes to ``model.encoder`` itself.
+        target_mask: which target tokens may be read, combined with ``masks.causal()``. Padding at the end needs none:
+            what is real stands before it, and does not see it.
+
+        Raises
+        ------
+        ValueError: if sizes do not fit, or a token is not in the vocabulary.
+        TypeError: if tokens are no whole numbers, or a mask is no mask.
+        """
+        self._check_tokens("source", source, self.source_vocab)
+        self._check_tokens("target", target, self.target_vocab)
+        if source.shape[:-1] != target.shape[:-1]:
+            raise ValueError(f"target: expected the batch {tuple(source.shape[:-1])} of source, got "
+                             f"{tuple(target.shape[:-1])}")  # fmt: skip
+        self._check_mask("target_mask", target_mask, target, target.shape[-1])
+        return self.decode(target, self.encode(source, source_mask), source_mask, target_mask)
+
+    def encode(self, source: Tensor, source_mask: Mask | Tensor | None = None) -> Tensor:
+        """Return what the encoder makes of the source (B, S): the memory (B, S, d_model)."""
+        self._check_tokens("source", source, self.source_vocab)
+        self._check_source_mask(source_mask, source, source.shape[-1])
+        return self.encoder(self._embed(self.source_embedding, source), source_mask)
+
+    def decode(
+        self,
+        target: Tensor,
+        memory: Tensor | None = None,
+        source_mask: Mask | Tensor | None = None,
+        target_mask: Mask | Tensor | None = None,
+        *,
+        cache: list[LayerCache] | None = None,
+    ) -> Tensor:
+        """Return the logits (B, L, target_vocab) for the memory that :meth:`encode` made.
+
+        With a cache from ``model.decoder.remember(memory)``, ``target`` holds the new tokens only, and there is no
+        ``memory``.
+        """
+        self._check_tokens("target", target, self.target_vocab)
+        if (memory is None) == (cache is None):
+            raise ValueError("memory: expected either memory or a cache made by model.decoder.remember()")
+        past, S = (0, memory.shape[-2]) if cache is None else (len(cache[0].past), len(cache[0].memory))
+        self._check_source_mask(source_mask, target, S)
+        self._check_mask("target_mask", target_mask, target, past + target.shape[-1])
+        mask = causal() if target_mask is None else _as_mask(target_mask) & causal()
+        x = self._embed(self._target_table, target, offset=past)
+        x = self.decoder(x, memory, mask, source_mask, cache=cache)
+        return F.linear(x, self._target_table.weight) if self.output is None else self.output(x)
+
+    @property
+    def _target_table(self) -> nn.Embedding:
+        return self.source_embedding if self.target_embedding is None else self.target_embedding
+
+    def _embed(self, table: nn.Embedding, tokens: Tensor, offset: int = 0) -> Tensor:
+        """Tokens (B, L) → vectors (B, L, d_model) that know what they are and where they stand."""
+        return self.dropout(table(tokens) * math.sqrt(self.d_model) + self.positions(tokens.shape[-1], offset))
+
+    def _check_tokens(self, name: str, tokens: Tensor, vocab: int) -> None:
+        if not isinstance(tokens, Tensor):
+            raise TypeError(f"{name}: expected a tensor, got {type(tokens).__name__}")
+        if tokens.dtype not in (torch.int64, torch.int32):
+            raise TypeError(f"{name}: expected tokens as int64 or int32, got {tokens.dtype}")
+        if tokens.dim() not in (1, 2) or tokens.shape[-1] == 0:
+            raise ValueError(f"{name}: expected (B, L), or (L,), with L of at least 1, got {tuple(tokens.shape)}")
+        # On a GPU this look would wait for all work before it.
+        if is_plain(tokens) and tokens.device.type == "cpu" and tokens.numel():
+            smallest, largest = (int(x) for x in tokens.aminmax())
+            if smallest < 0 or largest >= vocab:
+                wrong = smallest if smallest < 0 else largest
+                raise ValueError(f"{name}: expected tokens from 0 to {vocab - 1}, got {wrong}")
+
+    def _check_source_mask(self, mask: Mask | Tensor | None, queries: Tensor, S: int) -> None:
+        """Hold that the mask is one of keys, which fits encoder and decoder alike."""
+        if mask is None:
+            return
+        self._check_mask("source_mask", mask, queries, S)
+        rows = mask.shape(2, S)[-2] if isinstance(mask, Mask) else mask.shape[-2]
+        if rows != 1:
+            raise ValueError(
+                f"source_mask: expected a mask of keys alone, (B, 1, 1, S = {S}), as masks.padding(lengths) makes, got "
+                "one that differs from query to query; for that, call model.encoder and model.decoder"
+            )
+
+    def _check_mask(self, name: str, mask: Mask | Tensor | None, queries: Tensor, S: int) -> None:
+        check_mask(name, mask, queries[..., None], S, self.encoder.layers[0].self_attention.num_heads)
+
+
+class Sinusoidal(nn.Module):
+    """The paper's positions, as a module that :class:`attnlib.positions.Learned` can take the place of.
+
+    >>> torch.equal(Sinusoidal(d_model=4)(1, offset=2), sinusoidal(3, 4)[2:])
+    True
+    """
+
+    def __init__(self, d_model: int):
+        super().__init__()
+        self.d_model = d_model
+        self.register_buffer("_like", torch.empty(0), persistent=False)  # knows the model's dtype and device
+
+    def forward(self, length: int, offset: int = 0) -> Tensor:
+        """Return the vectors (length, d_model) of the positions from ``offset`` on."""
+        return sinusoidal(length, self.d_model, offset=offset, device=self._like.device).to(self._like.dtype)
+
+
+def _last_norm(layer: EncoderLayer | DecoderLayer) -> nn.Module:
+    residual = layer.feed_forward_residual
+    return nn.LayerNorm(layer.self_attention.d_model) if residual.norm_first else nn.Identity()
+
+
+def _as_mask(mask: Mask | Tensor) -> Mask:
+    return mask if isinstance(mask, Mask) else from_tensor(mask)

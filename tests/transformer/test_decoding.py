@@ -1,0 +1,232 @@
+"""Decoding with a cache against decoding without, beam search against looking at every target there is."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from attnlib import masks
+from attnlib.transformer import Transformer, beam_search, greedy_search
+
+VOCAB, START, END = 5, 0, 1
+SOURCE = torch.tensor([[2, 3, 4, 2, 3], [4, 2, 3, 0, 0], [3, 3, 4, 2, 0]])
+LENGTHS = [5, 3, 4]
+PADDING = masks.padding(LENGTHS)
+SEEDS = [5, 12, 18, 8, 11, 3]  # of models that write targets of several lengths, and others for other sources
+OPTIONS = {"start": START, "end": END, "source_mask": PADDING}
+
+
+def model_of(seed, vocab=VOCAB, **options):
+    torch.manual_seed(seed)
+    sizes = {"d_model": 8, "num_heads": 2, "d_ff": 11, "num_layers": 2, "share_embeddings": False, **options}
+    model = Transformer(vocab, **sizes).double().eval()
+    with torch.no_grad():
+        model.output.weight.mul_(2)  # far from uniform, so that the order is clear
+    return model
+
+
+def log_p(model, source, tokens):
+    """log P of each next token after ``tokens``: the whole model, on one source without padding, without a cache."""
+    with torch.no_grad():
+        logits = model(source[None], torch.tensor([[START, *tokens]]))[0, -1]
+    return torch.log_softmax(logits, -1)
+
+
+def plain_greedy(model, source, max_length):
+    tokens = []
+    while len(tokens) < max_length:
+        token = int(log_p(model, source, tokens).argmax())
+        if token == END:
+            break
+        tokens.append(token)
+    return tokens
+
+
+def plain_beam(model, source, max_length, beam, alpha):
+    """The same search in lists: every beginning is computed anew from its first token."""
+    beginnings, ended = [(0.0, [])], []
+    for length in range(1, max_length + 1):
+        penalty = ((5 + length) / 6) ** alpha
+        continued = [
+            (score + float(step), tokens, token)
+            for score, tokens in beginnings
+            for token, step in enumerate(log_p(model, source, tokens))
+        ]
+        continued.sort(key=lambda candidate: -candidate[0])
+        ended += [(score / penalty, tokens) for score, tokens, token in continued[:beam] if token == END]
+        ended = ended[:beam]
+        beginnings = [(score, [*tokens, token]) for score, tokens, token in continued if token != END][:beam]
+        if len(ended) == beam:
+            break
+    cut = [(score / penalty, tokens) for score, tokens in beginnings]
+    return sorted(ended or cut, key=lambda hypothesis: -hypothesis[0])
+
+
+def sources():
+    return [row[:length] for row, length in zip(SOURCE, LENGTHS, strict=True)]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_greedy_search_is_the_search_without_a_cache(seed):
+    model = model_of(seed, norm_first=seed % 2 == 1)
+    found = greedy_search(model, SOURCE, max_length=7, **OPTIONS)
+    assert [tokens.tolist() for tokens in found] == [plain_greedy(model, source, 7) for source in sources()]
+
+
+def test_the_models_of_these_tests_write_and_end():
+    """A search that is compared on targets of no length, or that never end, would say nothing."""
+    lengths = [len(plain_greedy(model_of(seed), source, 7)) for seed in SEEDS for source in sources()]
+    assert len(set(lengths)) >= 4
+    assert max(lengths) == 7
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
+@pytest.mark.parametrize("beam", [1, 2, 4])
+@pytest.mark.parametrize("seed", SEEDS[:4])
+def test_beam_search_is_the_search_without_a_cache(seed, beam, alpha):
+    model = model_of(seed)
+    found = beam_search(model, SOURCE, max_length=6, beam=beam, length_penalty=alpha, **OPTIONS)
+    for hypotheses, source in zip(found, sources(), strict=True):
+        expected = plain_beam(model, source, 6, beam, alpha)
+        assert [h.tokens.tolist() for h in hypotheses] == [tokens for _, tokens in expected]
+        assert [h.score for h in hypotheses] == pytest.approx([score for score, _ in expected])
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6])
+@pytest.mark.parametrize("seed", SEEDS[:3])
+def test_a_beam_that_holds_everything_finds_the_best_of_all_targets(seed, alpha):
+    """Oracle: the probability of each of the targets of up to three tokens that end."""
+    model, longest = model_of(seed), 3
+    writable = [token for token in range(VOCAB) if token != END]
+    for b, source in enumerate(sources()):
+        every = {}
+        for length in range(longest):
+            for tokens in itertools.product(writable, repeat=length):
+                steps = [float(log_p(model, source, tokens[:i])[token]) for i, token in enumerate((*tokens, END))]
+                every[tokens] = sum(steps) / ((5 + length + 1) / 6) ** alpha
+        beam = VOCAB * len(writable) ** (longest - 1)  # all candidates of the last step
+        found = beam_search(
+            model, SOURCE[b : b + 1], max_length=longest, beam=beam, length_penalty=alpha, start=START, end=END,
+            source_mask=masks.padding([LENGTHS[b]]),
+        )[0]  # fmt: skip
+        ordered = sorted(every, key=every.get, reverse=True)
+        assert [tuple(h.tokens.tolist()) for h in found] == ordered
+        assert [h.score for h in found] == pytest.approx([every[tokens] for tokens in ordered])
+
+
+@pytest.mark.parametrize("seed", SEEDS[:4])
+def test_a_beam_of_one_is_greedy(seed):
+    model = model_of(seed)
+    greedy = greedy_search(model, SOURCE, max_length=7, **OPTIONS)
+    beam = beam_search(model, SOURCE, max_length=7, beam=1, **OPTIONS)
+    assert [h[0].tokens.tolist() for h in beam] == [tokens.tolist() for tokens in greedy]
+
+
+def test_a_wider_beam_finds_what_greed_misses():
+    """Over the models of these tests, the best score of four is never below that of one by much, and often above."""
+    gains = []
+    for seed in SEEDS:
+        model = model_of(seed)
+        one, four = (beam_search(model, SOURCE, max_length=7, beam=k, length_penalty=0, **OPTIONS) for k in (1, 4))
+        gains += [wide[0].score - narrow[0].score for narrow, wide in zip(one, four, strict=True)]
+    assert max(gains) > 0.1
+
+
+def test_a_long_target_is_helped_by_the_penalty():
+    found = {}
+    for alpha in (0.0, 3.0):
+        lengths = [
+            len(hypotheses[0].tokens)
+            for seed in SEEDS
+            for hypotheses in beam_search(model_of(seed), SOURCE, max_length=7, length_penalty=alpha, **OPTIONS)
+        ]
+        found[alpha] = sum(lengths)
+    assert found[3.0] > found[0.0]
+
+
+def test_what_never_ends_is_cut():
+    model = model_of(0, share_embeddings=False)
+    with torch.no_grad():
+        model.output.weight[END] = 0
+        model.output.weight[2:] = model.output.weight[2:].abs() * 9
+        model.decoder.layers[-1].feed_forward_residual.norm.weight.fill_(0)
+        model.decoder.layers[-1].feed_forward_residual.norm.bias.fill_(1)
+    assert [len(tokens) for tokens in greedy_search(model, SOURCE, max_length=4, **OPTIONS)] == [4, 4, 4]
+    for hypotheses in beam_search(model, SOURCE, max_length=4, beam=3, **OPTIONS):
+        assert [len(h.tokens) for h in hypotheses] == [4, 4, 4]
+        assert all(math.isfinite(h.score) for h in hypotheses)
+
+
+def test_a_beam_wider_than_the_vocabulary():
+    model = model_of(SEEDS[0], vocab=3)
+    source = torch.tensor([[2, 2, 0]])
+    found = beam_search(model, source, start=0, end=1, max_length=3, beam=20)[0]
+    expected = plain_beam(model, source[0], 3, 20, 0.6)
+    assert [h.tokens.tolist() for h in found] == [tokens for _, tokens in expected]
+
+
+@pytest.mark.parametrize("search", [greedy_search, beam_search])
+def test_a_mask_may_be_a_tensor_or_shared_by_all_examples(search):
+    model, options = model_of(SEEDS[0]), {"start": START, "end": END, "max_length": 6}
+    by_mask = search(model, SOURCE, source_mask=PADDING, **options)
+    by_tensor = search(model, SOURCE, source_mask=PADDING.dense(5, 5), **options)
+    shared = search(model, SOURCE, source_mask=torch.ones(1, 1, 1, 5, dtype=torch.bool), **options)
+    assert str(by_mask) == str(by_tensor)
+    assert str(shared) == str(search(model, SOURCE, **options))
+    assert str(shared) != str(by_mask)
+
+
+@pytest.mark.parametrize("search", [greedy_search, beam_search])
+def test_nothing_is_dropped_and_each_module_is_left_in_its_mode(search):
+    model = model_of(SEEDS[0], dropout=0.5)
+    expected = search(model, SOURCE, max_length=6, **OPTIONS)
+    model.train()
+    model.encoder.eval()
+    modes = [module.training for module in model.modules()]
+    assert str(search(model, SOURCE, max_length=6, **OPTIONS)) == str(expected)
+    assert [module.training for module in model.modules()] == modes
+    with pytest.raises(ValueError, match="source: expected tokens from 0 to 4, got 9"):
+        search(model, SOURCE + 5, max_length=6, **OPTIONS)
+    assert [module.training for module in model.modules()] == modes
+
+
+@pytest.mark.parametrize("search", [greedy_search, beam_search])
+def test_each_source_is_projected_once(search):
+    model = model_of(SEEDS[0])
+    calls = []
+    model.decoder.layers[0].cross_attention.wk.register_forward_hook(lambda layer, args, out: calls.append(args[0]))
+    search(model, SOURCE, max_length=6, **OPTIONS)
+    assert [x.shape[:2] for x in calls] == [SOURCE.shape]
+
+
+@pytest.mark.parametrize("search", [greedy_search, beam_search])
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"start": VOCAB}, ValueError, "start: expected a token below target_vocab=5, got 5"),
+        ({"end": -1}, ValueError, "end: expected at least 0, got -1"),
+        ({"end": 1.0}, TypeError, "end: expected a whole number"),
+        ({"max_length": 0}, ValueError, "max_length: expected at least 1, got 0"),
+        ({"source": SOURCE[0]}, ValueError, r"source: expected \(B, S\), got \(5,\)"),
+        ({"model": torch.nn.Linear(2, 2)}, TypeError, "model: expected a Transformer, got Linear"),
+        ({"source_mask": masks.causal()}, ValueError, "source_mask: expected a mask of keys alone"),
+    ],
+)
+def test_what_does_not_fit_is_refused(search, arguments, error, message):
+    given = {"model": model_of(0), "source": SOURCE, "max_length": 6, **OPTIONS, **arguments}
+    with pytest.raises(error, match=message):
+        search(given.pop("model"), given.pop("source"), **given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"beam": 0}, "beam: expected at least 1, got 0"),
+        ({"length_penalty": -0.1}, "length_penalty: expected a number of at least 0, got -0.1"),
+        ({"length_penalty": math.nan}, "length_penalty: expected a number of at least 0, got nan"),
+    ],
+)
+def test_a_beam_that_cannot_be_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        beam_search(model_of(0), SOURCE, max_length=6, **OPTIONS, **arguments)

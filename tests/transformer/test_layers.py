@@ -1,0 +1,294 @@
+"""The layers against torch.nn, Hugging Face, and a layer written in NumPy."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from transformers import BartConfig, MarianConfig
+from transformers.models.bart.modeling_bart import BartDecoderLayer, BartEncoderLayer
+from transformers.models.marian.modeling_marian import MarianDecoderLayer, MarianEncoderLayer
+
+from attnlib import KVCache, masks, reference
+from attnlib.transformer import DecoderLayer, EncoderLayer
+from attnlib.transformer.layers import LayerCache, Residual
+from tests.oracles import NoArithmetic, draw
+from tests.tolerances import assert_close
+from tests.transformer.peers import (
+    D_FF,
+    D_MODEL,
+    SIZES,
+    B,
+    H,
+    L,
+    S,
+    copy_layer,
+    copy_to_hugging_face,
+    layer_gradients,
+    random_weights,
+)
+
+LENGTHS = [L, 3]
+MASKS = {
+    "none": None,
+    "causal": masks.causal(),
+    "padding": masks.padding(LENGTHS),
+    "causal & padding": masks.causal() & masks.padding(LENGTHS),
+    "window": masks.sliding_window(2),
+}
+
+
+def float_mask(mask, rows, columns, heads=H):
+    """A mask as torch.nn and Hugging Face want it: numbers added to the scores, (B, H, L, S)."""
+    if mask is None:
+        return None
+    allowed = mask.dense(rows, columns).broadcast_to(B, heads, rows, columns)
+    return torch.zeros(allowed.shape, dtype=torch.float64).masked_fill(~allowed, -torch.inf)
+
+
+def stacked(mask, rows, columns):
+    mask = float_mask(mask, rows, columns)
+    return None if mask is None else mask.flatten(0, 1)
+
+
+@pytest.mark.parametrize("norm_first", [False, True], ids=["post-norm", "pre-norm"])
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+def test_an_encoder_layer_is_torchs_forward_and_backward(mask, norm_first):
+    ours = random_weights(EncoderLayer(**SIZES, norm_first=norm_first))
+    theirs = nn.TransformerEncoderLayer(D_MODEL, H, D_FF, 0.0, batch_first=True, norm_first=norm_first).double()
+    copy_layer(ours, theirs)
+    x, direction = draw(B, L, D_MODEL), draw(B, L, D_MODEL)
+    mine, other = x.clone().requires_grad_(), x.clone().requires_grad_()
+    y, expected = ours(mine, mask), theirs(other, src_mask=stacked(mask, L, L))
+    assert_close(y, expected)
+    y.backward(direction)
+    expected.backward(direction)
+    assert_close(mine.grad, other.grad)
+    for _, gradient, other_gradient in layer_gradients(ours, theirs):
+        assert_close(gradient, other_gradient)
+
+
+@pytest.mark.parametrize("norm_first", [False, True], ids=["post-norm", "pre-norm"])
+@pytest.mark.parametrize("memory_lengths", [None, [S, 4]], ids=["whole memory", "padded memory"])
+@pytest.mark.parametrize("mask", [masks.causal(), masks.causal() & masks.padding(LENGTHS)], ids=["causal", "padded"])
+def test_a_decoder_layer_is_torchs_forward_and_backward(mask, memory_lengths, norm_first):
+    ours = random_weights(DecoderLayer(**SIZES, norm_first=norm_first))
+    theirs = nn.TransformerDecoderLayer(D_MODEL, H, D_FF, 0.0, batch_first=True, norm_first=norm_first).double()
+    copy_layer(ours, theirs)
+    memory_mask = None if memory_lengths is None else masks.padding(memory_lengths)
+    inputs = draw(B, L, D_MODEL), draw(B, S, D_MODEL)
+    mine, other = ([x.clone().requires_grad_() for x in inputs] for _ in range(2))
+    y = ours(*mine, mask=mask, memory_mask=memory_mask)
+    expected = theirs(*other, tgt_mask=stacked(mask, L, L), memory_mask=stacked(memory_mask, L, S))
+    assert_close(y, expected)
+    direction = draw(B, L, D_MODEL)
+    y.backward(direction)
+    expected.backward(direction)
+    for a, b in zip(mine, other, strict=True):
+        assert_close(a.grad, b.grad)
+    for _, gradient, other_gradient in layer_gradients(ours, theirs):
+        assert_close(gradient, other_gradient)
+
+
+HUGGING_FACE = {
+    "Marian": (MarianConfig, MarianEncoderLayer, MarianDecoderLayer),
+    "BART": (BartConfig, BartEncoderLayer, BartDecoderLayer),
+}
+
+
+def config_of(kind):
+    return kind(
+        d_model=D_MODEL, encoder_attention_heads=H, decoder_attention_heads=H, encoder_ffn_dim=D_FF,
+        decoder_ffn_dim=D_FF, activation_function="relu", dropout=0.0, attention_dropout=0.0, activation_dropout=0.0,
+        attn_implementation="eager",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HUGGING_FACE)
+def test_an_encoder_layer_is_hugging_faces(name):
+    config, encoder_layer, _ = HUGGING_FACE[name]
+    ours = random_weights(EncoderLayer(**SIZES))
+    theirs = encoder_layer(config_of(config)).double().eval()
+    copy_to_hugging_face(ours, theirs)
+    x, mask = draw(B, L, D_MODEL), masks.padding(LENGTHS)
+    expected = theirs(x, attention_mask=float_mask(mask, L, L))
+    assert_close(ours(x, mask), expected[0] if isinstance(expected, tuple) else expected)
+
+
+@pytest.mark.parametrize("name", HUGGING_FACE)
+def test_a_decoder_layer_is_hugging_faces(name):
+    config, _, decoder_layer = HUGGING_FACE[name]
+    ours = random_weights(DecoderLayer(**SIZES))
+    theirs = decoder_layer(config_of(config), layer_idx=0).double().eval()
+    copy_to_hugging_face(ours, theirs)
+    x, memory = draw(B, L, D_MODEL), draw(B, S, D_MODEL)
+    mask, memory_mask = masks.causal(), masks.padding([S, 4])
+    expected = theirs(
+        x,
+        attention_mask=float_mask(mask, L, L),
+        encoder_hidden_states=memory,
+        encoder_attention_mask=float_mask(memory_mask, L, S),
+    )
+    assert_close(ours(x, memory, mask, memory_mask), expected[0] if isinstance(expected, tuple) else expected)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# d_k and d_v of their own: no peer has them
+
+
+def normed(x, norm):
+    mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
+    weight, bias = (parameter.detach().numpy() for parameter in (norm.weight, norm.bias))
+    return (x - mean) / np.sqrt(variance + norm.eps) * weight + bias
+
+
+def in_numpy(layer, x, memory=None):
+    """A layer on one example, post-norm: attention by the loops of the reference."""
+
+    def attend(attention, x, source, mask=None):
+        matrices = [getattr(attention, name).weight.detach().numpy().T for name in ("wq", "wk", "wv", "fc")]
+        return reference.multi_head_attention(x, source, source, *matrices, num_heads=attention.num_heads, mask=mask)
+
+    causal = np.tril(np.ones((len(x), len(x)), dtype=bool))
+    if memory is None:
+        x = normed(x + attend(layer.self_attention, x, x), layer.attention_residual.norm)
+    else:
+        x = normed(x + attend(layer.self_attention, x, x, causal), layer.self_attention_residual.norm)
+        x = normed(x + attend(layer.cross_attention, x, memory), layer.cross_attention_residual.norm)
+    first, _, second = layer.feed_forward
+    (w1, b1), (w2, b2) = ([p.detach().numpy() for p in (linear.weight, linear.bias)] for linear in (first, second))
+    hidden = np.maximum(0, x @ w1.T + b1)
+    return normed(x + hidden @ w2.T + b2, layer.feed_forward_residual.norm)
+
+
+def test_an_encoder_layer_with_d_k_and_d_v_of_its_own():
+    layer = random_weights(EncoderLayer(17, 3, d_k=11, d_v=13, d_ff=29))
+    assert (layer.self_attention.d_k, layer.self_attention.d_v) == (11, 13)
+    x = draw(B, L, 17)
+    for example, output in zip(x, layer(x), strict=True):
+        assert_close(output.detach(), torch.from_numpy(in_numpy(layer, example.numpy())))
+
+
+def test_a_decoder_layer_with_d_k_and_d_v_of_its_own():
+    layer = random_weights(DecoderLayer(17, 3, d_k=11, d_v=13, d_ff=29))
+    x, memory = draw(B, L, 17), draw(B, S, 17)
+    for example, source, output in zip(x, memory, layer(x, memory, masks.causal()), strict=True):
+        assert_close(output.detach(), torch.from_numpy(in_numpy(layer, example.numpy(), source.numpy())))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Dropout, where the paper has it
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_a_residual_drops_the_sublayers_output_only(norm_first):
+    residual = Residual(D_MODEL, 0.5, norm_first).double()
+    residual.norm = nn.Identity()  # so that the sum can be read
+    x, added = draw(B, L, D_MODEL), draw(B, L, D_MODEL).abs() + 1
+    added_in_training = residual.train()(x, lambda x: added) - x
+    kept = added_in_training.abs() > 0.5
+    assert 0.3 < kept.double().mean() < 0.7
+    assert_close(added_in_training[kept], 2 * added[kept])
+    assert_close(residual.eval()(x, lambda x: added), x + added)
+
+
+@pytest.mark.parametrize("layer", [EncoderLayer(**SIZES, dropout=0.5), DecoderLayer(**SIZES, dropout=0.5)])
+def test_weights_and_hidden_units_are_not_dropped(layer):
+    layer = layer.double().train()
+    x, memory = draw(B, L, D_MODEL), draw(B, S, D_MODEL)
+    assert torch.equal(layer.self_attention(x), layer.self_attention(x))
+    assert torch.equal(layer.feed_forward(x), layer.feed_forward(x))
+    if isinstance(layer, DecoderLayer):
+        assert torch.equal(layer.cross_attention(x, memory), layer.cross_attention(x, memory))
+    rates = [module.p for module in layer.modules() if isinstance(module, nn.Dropout)]
+    assert rates == [0.5] * (3 if isinstance(layer, DecoderLayer) else 2)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The cache
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize("chunks", [[1, 1, 1, 1, 1], [2, 3], [5]])
+def test_a_decoder_layer_with_a_cache_is_the_layer_without(chunks, norm_first):
+    layer = random_weights(DecoderLayer(**SIZES, norm_first=norm_first))
+    x, memory, memory_mask = draw(B, L, D_MODEL), draw(B, S, D_MODEL), masks.padding([S, 4])
+    cache = layer.remember(memory)
+    parts = [layer(part, mask=masks.causal(), memory_mask=memory_mask, cache=cache) for part in x.split(chunks, dim=1)]
+    assert_close(torch.cat(parts, dim=1), layer(x, memory, masks.causal(), memory_mask))
+    assert (len(cache.past), len(cache.memory)) == (L, S)
+
+
+def test_a_layer_takes_plain_tokens():
+    encoder_layer, decoder_layer = random_weights(EncoderLayer(**SIZES)), random_weights(DecoderLayer(**SIZES))
+    x, memory = draw(1, L, D_MODEL), draw(1, S, D_MODEL)
+    assert_close(encoder_layer(x[0]), encoder_layer(x)[0])
+    assert_close(decoder_layer(x[0], memory[0]), decoder_layer(x, memory)[0])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Errors
+
+X, MEMORY, WIDER = torch.zeros(B, L, D_MODEL), torch.zeros(B, S, D_MODEL), torch.zeros(B, L, 22)
+LONG = masks.padding([S + 1, 1])
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"x": X[..., :20], "memory": MEMORY}, ValueError, r"x: expected \(B, L, d_model = 21\).*got \(2, 5, 20\)"),
+        ({"x": X.numpy(), "memory": MEMORY}, TypeError, "x: expected a tensor, got ndarray"),
+        ({"x": X, "memory": MEMORY[..., :20]}, ValueError, r"memory: expected .*got \(2, 7, 20\)"),
+        ({"x": X, "memory": MEMORY[:1]}, ValueError, r"memory: expected the batch \(2,\) of x, got \(1,\)"),
+        ({"x": X, "memory": MEMORY, "mask": X}, TypeError, "mask: expected bool, got torch.float32"),
+        ({"x": X, "memory": MEMORY, "memory_mask": LONG}, ValueError, "lengths: expected at most S=7 keys"),
+        ({"x": X}, ValueError, "memory: expected either memory or a cache made by remember\\(\\), got neither"),
+        ({"x": X, "memory": MEMORY, "cache": (KVCache(), KVCache())}, ValueError, "got both"),
+        ({"x": X, "cache": (KVCache(), KVCache())}, TypeError, "cache: expected one made by remember\\(\\), got tuple"),
+    ],
+)
+def test_a_decoder_layers_errors_come_before_any_arithmetic(arguments, error, message, norm_first):
+    layer = DecoderLayer(**SIZES, norm_first=norm_first)
+    with NoArithmetic(), pytest.raises(error, match=message):
+        layer(**arguments)
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_an_encoder_layers_errors_come_before_any_arithmetic(norm_first):
+    layer = EncoderLayer(**SIZES, norm_first=norm_first)
+    with NoArithmetic(), pytest.raises(ValueError, match=r"x: expected \(B, L, d_model = 21\)"):
+        layer(WIDER)
+    wrong = torch.ones(B, L, dtype=torch.bool)
+    with NoArithmetic(), pytest.raises(ValueError, match=r"mask: expected .*got \(2, 5\); for one length"):
+        layer(X, wrong)
+
+
+def test_an_error_leaves_the_cache_as_it_was():
+    layer = DecoderLayer(**SIZES)
+    cache = layer.remember(MEMORY)
+    with pytest.raises(ValueError, match="lengths"):
+        layer(X, mask=masks.causal(), memory_mask=LONG, cache=cache)
+    with pytest.raises(TypeError, match="memory_mask: expected bool"):
+        layer(X, mask=masks.causal(), memory_mask=X, cache=cache)
+    assert len(cache.past) == 0
+
+
+@pytest.mark.parametrize("make", [EncoderLayer, DecoderLayer])
+@pytest.mark.parametrize(
+    ("sizes", "error", "message"),
+    [
+        ({"d_ff": 0}, ValueError, "d_ff: expected at least 1, got 0"),
+        ({"d_ff": 2.0}, TypeError, "d_ff: expected a whole number"),
+        ({"d_model": 20}, ValueError, "d_model: expected a multiple of num_heads=3, got 20"),
+        ({"dropout": 1.0}, ValueError, "dropout"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused(make, sizes, error, message):
+    with pytest.raises(error, match=message):
+        make(**{**SIZES, **sizes})
+
+
+def test_a_layer_cache_is_empty_before_the_first_token():
+    cache = DecoderLayer(**SIZES).remember(MEMORY)
+    assert isinstance(cache, LayerCache)
+    assert (len(cache.past), len(cache.memory), cache.memory.read_only) == (0, S, True)
