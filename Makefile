@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help book serve notebooks test bench execute lint clean
+.PHONY: help book serve notebooks test bench experiments execute lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ test: book  ## every test: package, notebooks, book, site
 
 bench: .venv/ready  ## measure attnlib beside its peers, ten minutes; store it in benchmarks/results
 	$(PY) -m benchmarks
+
+experiments: .venv/ready  ## what takes longer than a chapter's minute; stored in attnlib/lab/results
+	$(PY) -m attnlib.lab.experiments
 
 notebooks: .venv/ready  ## open the chapters in JupyterLab
 	$(PY) -m jupyterlab chapters

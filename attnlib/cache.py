@@ -79,7 +79,8 @@ class KVCache:
 
         Raises
         ------
-        ValueError: if the cache is empty, has no batch axis, or a row is not in it.
+        ValueError: if the cache is empty or has no batch axis, ``rows`` has another shape, or a row is not in it.
+        TypeError: if ``rows`` is no tensor of whole numbers.
 
         >>> cache = KVCache()
         >>> _ = cache.append(torch.tensor([0.0, 1.0]).view(2, 1, 1, 1), torch.zeros(2, 1, 1, 1))
@@ -87,12 +88,19 @@ class KVCache:
         >>> cache.key.flatten()
         tensor([1., 1., 0.])
         """
-        key, value = self.key, self.value
+        key = self.key
+        if not isinstance(rows, Tensor):
+            raise TypeError(f"rows: expected a tensor, got {type(rows).__name__}")
+        if rows.dtype not in (torch.int64, torch.int32):
+            raise TypeError(f"rows: expected whole numbers as int64 or int32, got {rows.dtype}")
+        if rows.dim() != 1:
+            raise ValueError(f"rows: expected (B,), got {tuple(rows.shape)}")
         if key.dim() < 4:
             raise ValueError(f"rows: expected a cache with a batch axis, (B, H_kv, S, d_k), got {tuple(key.shape)}")
         if rows.device.type == "cpu" and rows.numel() and not 0 <= rows.min() <= rows.max() < len(key):
             raise ValueError(f"rows: expected examples from 0 to {len(key) - 1}, got {rows.tolist()}")
-        self._key, self._value = key[rows], value[rows]
+        # With the spare room, so that the next token does not need new room again.
+        self._key, self._value = (buffer.index_select(0, rows) for buffer in (self._key, self._value))
 
     def _so_far(self, buffer: Tensor | None) -> Tensor:
         if buffer is None:
@@ -115,8 +123,7 @@ def _append(buffer: Tensor | None, new: Tensor, length: int) -> Tensor:
     if buffer is None:
         return new.clone()  # the caller may write into its own tensor again
     # Autograd forbids writing in place, even where only the query needs a gradient: it reads the keys for that.
-    from_inference = buffer.is_inference() and not torch.is_inference_mode_enabled()
-    if torch.is_grad_enabled() or from_inference:
+    if torch.is_grad_enabled() or _made_in_inference(buffer):
         return torch.cat([buffer[..., :length, :], new], dim=-2)
     needed = length + new.shape[-2]
     if needed > buffer.shape[-2]:
@@ -125,3 +132,10 @@ def _append(buffer: Tensor | None, new: Tensor, length: int) -> Tensor:
         buffer = grown
     buffer[..., length:needed, :] = new
     return buffer
+
+
+def _made_in_inference(buffer: Tensor) -> bool:
+    """Say whether a buffer must not be written to, because inference mode made it and has ended."""
+    if torch.compiler.is_compiling():
+        return False  # a graph cannot ask
+    return buffer.is_inference() and not torch.is_inference_mode_enabled()

@@ -36,7 +36,13 @@ __all__ = ["Learned", "Rotary", "T5RelativeBias", "alibi", "alibi_slopes", "sinu
 
 
 def sinusoidal(
-    length: int, d_model: int, *, offset: int = 0, base: float = 10_000.0, device: torch.device | str | None = None
+    length: int,
+    d_model: int,
+    *,
+    offset: int = 0,
+    base: float = 10_000.0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
     """Return the sinusoidal position encoding (length, d_model), to be added to the tokens.
 
@@ -55,6 +61,7 @@ def sinusoidal(
     offset: the position of the first row; with a cache, ``len(cache)``.
     base: the slowest pair turns at nearly 1/base radians a position.
     device: where the tensor is made; torch's default device unless given.
+    dtype: of the tensor; torch's default dtype unless given. The angles are computed in float64.
 
     Raises
     ------
@@ -72,7 +79,7 @@ def sinusoidal(
     device = torch.empty(0, device=device).device  # torch.get_default_device() cannot be compiled
     angles = _angles(offset, length, d_model, base, device)
     encoding = _join_pairs(angles.sin(), angles.cos(), "interleaved")[:, :d_model]
-    return encoding.to(device, torch.get_default_dtype())
+    return encoding.to(device, dtype or torch.get_default_dtype())
 
 
 class Learned(nn.Module):

@@ -7,7 +7,7 @@
 ``contenders``  each implementation, ready to be called on the same weights and inputs
 ``cases``       what is measured, at which sizes, against whom, with which target
 ``measure``     one case: equality first, then memory, then time
-``machine``     what it all ran on
+``neighbours``  what else the machine did meanwhile
 ``reasons``     why a target is missed, where it is
 ``report``      the results as JSON, as a table, as a figure
 ==============  ======================================================================

@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from benchmarks import machine, report
+from attnlib.lab import machine
+from benchmarks import report
 from benchmarks.cases import Case, cases
 from benchmarks.measure import Unequal, measure
 from benchmarks.timing import Budget
@@ -68,7 +69,7 @@ def run(chosen: list[Case], device: torch.device, budget: Budget) -> dict:
     return {
         "date": date.today().isoformat(),
         "machine": machine.describe(device),
-        "versions": machine.versions(),
+        "versions": machine.versions("transformers", "x-transformers"),
         "cases": measured,
     }
 

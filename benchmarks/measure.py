@@ -13,7 +13,7 @@ from torch import Tensor
 from attnlib.lab.memory import peak_memory
 from benchmarks.cases import Case, dtype_name
 from benchmarks.contenders import OURS, Contender, Unavailable
-from benchmarks.machine import Neighbours
+from benchmarks.neighbours import Neighbours
 from benchmarks.timing import Budget, Stopwatch, interleave, ratios, summary
 
 # The largest difference that is still equal, relative to the largest number.

@@ -2,7 +2,10 @@
 
 Sphinx numbers every list of chapters from 1, or all of them in one row. Neither says which part a chapter is in,
 and figures take their numbers from chapters. So the numbers of Sphinx, 1 to n in each part, get the part's before them.
+A part has the number of its folder, `2_algorithm`.
 """
+
+import re
 
 from sphinx import addnodes
 from sphinx.environment.collectors.toctree import TocTreeCollector
@@ -13,11 +16,20 @@ def number_by_part(collector, env):
     before = env.toc_secnumbers
     env.toc_secnumbers = {}
     root = env.get_doctree(env.config.root_doc)
-    parts = [tree for tree in root.findall(addnodes.toctree) if tree.get("numbered")]
-    for part, tree in enumerate(parts, start=1):
-        for chapter, (_, page) in enumerate(tree["entries"], start=1):
-            _number_page(env, page, (part, chapter))
+    for tree in root.findall(addnodes.toctree):
+        if tree.get("numbered"):
+            for chapter, (_, page) in enumerate(tree["entries"], start=1):
+                _number_page(env, page, (part_of(page), chapter))
     return [page for page, numbers in env.toc_secnumbers.items() if numbers != before.get(page)]
+
+
+def part_of(page):
+    """The number of a chapter's part.
+
+    >>> part_of("chapters/6_tools/paper")
+    6
+    """
+    return int(re.search(r"/(\d+)_[^/]*/[^/]*$", page)[1])
 
 
 def _number_page(env, page, number):

@@ -367,3 +367,49 @@ def test_rows_that_are_not_there_are_refused():
     plain.append(draw(H, 3, D_K), draw(H, 3, D_V))
     with pytest.raises(ValueError, match="rows: expected a cache with a batch axis"):
         plain.reorder(torch.tensor([0]))
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "message"),
+    [
+        ([1, 0], TypeError, "rows: expected a tensor, got list"),
+        (torch.tensor([True, False]), TypeError, "rows: expected whole numbers as int64 or int32, got torch.bool"),
+        (torch.tensor([1.0]), TypeError, "got torch.float32"),
+        (torch.tensor([[0, 1]]), ValueError, r"rows: expected \(B,\), got \(1, 2\)"),
+        (torch.tensor(1), ValueError, r"rows: expected \(B,\), got \(\)"),
+    ],
+)
+def test_rows_of_another_kind_are_refused(rows, error, message):
+    cache = KVCache()
+    cache.append(*tokens(3))
+    with pytest.raises(error, match=message):
+        cache.reorder(rows)
+    assert cache.key.shape == (B, H, 3, D_K)
+
+
+@torch.no_grad()
+def test_a_reordered_cache_keeps_its_spare_room():
+    """Else every step of a beam search would copy all that came before."""
+    cache = KVCache()
+    cache.append(*tokens(8))
+    cache.append(*tokens(1))
+    room = cache._key.shape[-2]
+    assert room > 9
+    cache.reorder(torch.tensor([1, 0]))
+    assert cache._key.shape[-2] == room
+    before = cache._key.data_ptr()
+    cache.append(*tokens(1))
+    assert cache._key.data_ptr() == before
+
+
+@torch.no_grad()
+def test_decoding_compiles_into_one_graph():
+    attend = MultiHeadAttention(H, D_MODEL, D_K, D_V).double().eval()
+    x = draw(B, 4, D_MODEL)
+
+    def two_steps(x):
+        cache = KVCache()
+        return torch.cat([attend(part, mask=masks.causal(), cache=cache) for part in x.split(2, dim=1)], dim=1)
+
+    compiled = torch.compile(two_steps, fullgraph=True, backend="eager")
+    assert_close(compiled(x), attend(x, mask=masks.causal()))

@@ -721,3 +721,12 @@ def test_modules_say_what_they_are():
     assert repr(Learned(3, 4)) == "Learned(max_length=3, d_model=4)"
     t5 = "T5RelativeBias(num_heads=2, num_buckets=32, max_distance=128, bidirectional=True)"
     assert repr(T5RelativeBias(2)) == t5
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_sinusoids_of_a_dtype_are_exact_in_it(dtype):
+    exact = sinusoidal(11, 6, offset=1000, dtype=torch.float64)
+    angles = [[position / 10_000 ** (2 * i / 6) for i in range(3)] for position in range(1000, 1011)]
+    expected = [[f(angle) for angle in row for f in (math.sin, math.cos)] for row in angles]
+    assert_close(exact, torch.tensor(expected, dtype=torch.float64))
+    assert torch.equal(sinusoidal(11, 6, offset=1000, dtype=dtype), exact.to(dtype))

@@ -1,1 +1,17 @@
-"""What the book's chapters share. Nothing else in attnlib imports it."""
+"""What the book's chapters share. Nothing else in attnlib imports it.
+
+==================  ========================================================================
+``example``         three tokens, *cats chase mice*
+``source``          attnlib's own source, shown in a chapter
+``tasks``           reversal, sorting, copying: what each needs, and what is kept for tests
+``numerals``        translation in small: numbers in words (needs num2words)
+``models``          small models, and recurrence and convolution of the same size
+``training``        the loop, what it measures, its spread over seeds (needs tqdm)
+``graphs``          layers as graphs: paths, and steps that wait
+``contributions``   what each key adds to each query
+``memory``          the peak of a computation, in bytes
+``experiments``     what takes longer than a chapter's minute
+``stored``          what they found
+``machine``         what it was measured on
+==================  ========================================================================
+"""

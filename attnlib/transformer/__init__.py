@@ -8,7 +8,8 @@ torch.Size([3, 5, 13])
 """
 
 from attnlib.transformer.decoding import Hypothesis, beam_search, greedy_search
-from attnlib.transformer.layers import DecoderLayer, EncoderLayer
+from attnlib.transformer.inputs import LayerCache
+from attnlib.transformer.layers import DecoderLayer, EncoderLayer, Residual
 from attnlib.transformer.model import Decoder, Encoder, Transformer
 from attnlib.transformer.schedule import warmup_schedule
 
@@ -18,6 +19,8 @@ __all__ = [
     "Encoder",
     "EncoderLayer",
     "Hypothesis",
+    "LayerCache",
+    "Residual",
     "Transformer",
     "beam_search",
     "greedy_search",

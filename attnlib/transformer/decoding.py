@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -51,21 +52,24 @@ def greedy_search(
 
     Raises
     ------
-    ValueError: if sizes do not fit, or ``start`` or ``end`` is not in the target's vocabulary.
+    ValueError: if sizes do not fit, ``start`` or ``end`` is not in the target's vocabulary, or the model's logits are
+        NaN.
     TypeError: if a number is no whole number.
 
     >>> model = Transformer(11, d_model=8, num_heads=2, d_ff=32, num_layers=1)
     >>> [len(tokens) <= 4 for tokens in greedy_search(model, torch.ones(3, 7).long(), start=0, end=1, max_length=4)]
     [True, True, True]
     """
-    _check(model, source, start, end, max_length)
+    model = _checked(model, source, start, end, max_length)
     with _evaluating(model):
         cache = model.decoder.remember(model.encode(source, source_mask))
-        written = source.new_full((len(source), 1), start)
+        written = torch.full((len(source), 1), start, device=source.device)
         ended = torch.zeros(len(source), dtype=torch.bool, device=source.device)
         for _ in range(max_length):
             logits = model.decode(written[:, -1:], source_mask=source_mask, cache=cache)[:, -1]  # (B, target_vocab)
-            written = torch.cat([written, logits.argmax(-1, keepdim=True)], dim=1)
+            best, token = logits.max(-1, keepdim=True)
+            _check_finite(best)
+            written = torch.cat([written, token], dim=1)
             ended |= written[:, -1] == end
             if ended.all():
                 break
@@ -93,13 +97,19 @@ def beam_search(
         score = log P(target | source) / ((5 + length) / 6)^length_penalty        the end token counts
 
     The defaults are those of "Attention Is All You Need" (Vaswani et al., 2017, section 6.1), whose ``max_length`` is
-    the source's length + 50. With ``beam=1`` it writes what :func:`greedy_search` writes.
+    the source's length + 50. With ``beam=1`` it writes what :func:`greedy_search` writes,
+    unless two tokens are equally likely.
 
     Parameters
     ----------
-    model, source, start, end, max_length, source_mask: as in :func:`greedy_search`.
+    model: the model that writes.
+    source: (B, S), the tokens to read.
+    start: the target token that a target begins with.
+    end: the target token that a target ends with.
+    max_length: the number of tokens after which a target is cut, the end token counted.
     beam: the number of hypotheses kept.
     length_penalty: how much a long target is helped; 0 compares the probabilities as they are.
+    source_mask: which source tokens may be read, as in :meth:`Transformer.forward`.
 
     Returns
     -------
@@ -108,7 +118,8 @@ def beam_search(
 
     Raises
     ------
-    ValueError: if sizes do not fit, or ``start`` or ``end`` is not in the target's vocabulary.
+    ValueError: if sizes do not fit, ``start`` or ``end`` is not in the target's vocabulary, or the model's logits are
+        NaN.
     TypeError: if a number is no whole number.
 
     >>> model = Transformer(11, d_model=8, num_heads=2, d_ff=32, num_layers=1)
@@ -116,10 +127,14 @@ def beam_search(
     >>> [hypotheses[0].score >= hypotheses[-1].score for hypotheses in found]
     [True, True, True]
     """
-    _check(model, source, start, end, max_length)
+    model = _checked(model, source, start, end, max_length)
     beam = whole_number("beam", beam)
-    if not length_penalty >= 0:
-        raise ValueError(f"length_penalty: expected a number of at least 0, got {length_penalty}")
+    if not isinstance(length_penalty, Real):
+        raise TypeError(f"length_penalty: expected a number, got {type(length_penalty).__name__}")
+    if not 0 <= length_penalty < math.inf:
+        raise ValueError(f"length_penalty: expected a finite number of at least 0, got {length_penalty}")
+    if not len(source):
+        return []
     with _evaluating(model):
         memory = model.encode(source, source_mask)
         cache = model.decoder.remember(memory)
@@ -130,13 +145,16 @@ def beam_search(
         mask = _of_rows(source_mask, source, rows)
         examples = [_Example(start, beam) for _ in source]
         for length in range(1, max_length + 1):
-            last = source.new_tensor([tokens[-1] for example in examples for tokens in example.beginnings])
+            last = torch.tensor(
+                [tokens[-1] for example in examples for tokens in example.beginnings], device=source.device
+            )
             logits = model.decode(last[:, None], source_mask=mask, cache=cache)[:, -1]  # (B·beam, target_vocab)
             log_p = logits.log_softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
             scores = log_p.new_tensor([example.scores for example in examples])  # (B, beam)
             candidates = (scores[..., None] + log_p.view(len(source), beam, -1)).flatten(1)  # (B, beam·target_vocab)
             # One continuation of a beginning ends, so twice the beam has a full beam of others.
             best, places = candidates.topk(min(2 * beam, candidates.shape[1]), dim=1)
+            _check_finite(best[:, 0])
             penalty = ((5 + length) / 6) ** length_penalty
             rows = [
                 beam * b + origin
@@ -145,9 +163,10 @@ def beam_search(
             ]
             if all(example.done for example in examples):
                 break
+            rows = torch.tensor(rows, device=source.device)
             for layer in cache:
-                layer.past.reorder(torch.tensor(rows, device=source.device))
-    return [example.result(source, penalty) for example in examples]
+                layer.past.reorder(rows)
+    return [example.result(source.device, penalty) for example in examples]
 
 
 class _Example:
@@ -181,11 +200,15 @@ class _Example:
         self.scores, origins, self.beginnings = map(list, zip(*kept, strict=True))
         return origins
 
-    def result(self, like: Tensor, penalty: float) -> list[Hypothesis]:
+    def result(self, device: torch.device, penalty: float) -> list[Hypothesis]:
         """Return what has ended; where nothing has, what was cut."""
         cut = [(score / penalty, tokens) for score, tokens in zip(self.scores, self.beginnings, strict=True)]
         best_first = sorted(self.ended or cut, key=lambda hypothesis: -hypothesis[0])
-        return [Hypothesis(like.new_tensor(t[1:]), score) for score, t in best_first if score > -math.inf]
+        return [
+            Hypothesis(torch.tensor(t[1:], dtype=torch.int64, device=device), score)
+            for score, t in best_first
+            if score > -math.inf
+        ]
 
 
 @contextmanager
@@ -198,6 +221,12 @@ def _evaluating(model: Transformer) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def _check_finite(best: Tensor) -> None:
+    """Hold that the largest of the logits, or of what was made of them, is a number: NaN counts as the largest."""
+    if best.isnan().any():
+        raise ValueError("model: expected logits that are numbers, got NaN; are all its parameters finite?")
 
 
 def _until(end: int, tokens: Tensor) -> Tensor:
@@ -213,7 +242,9 @@ def _of_rows(mask: Mask | Tensor | None, source: Tensor, rows: Tensor) -> Tensor
     return dense if len(dense) == 1 else dense[rows]
 
 
-def _check(model: Transformer, source: Tensor, start: int, end: int, max_length: int) -> None:
+def _checked(model: Transformer, source: Tensor, start: int, end: int, max_length: int) -> Transformer:
+    """Return the model, once all arguments are known to fit."""
+    model = getattr(model, "_orig_mod", model)  # torch.compile wraps it, and compiles its forward alone
     if not isinstance(model, Transformer):
         raise TypeError(f"model: expected a Transformer, got {type(model).__name__}")
     if isinstance(source, Tensor) and source.dim() != 2:
@@ -221,4 +252,7 @@ def _check(model: Transformer, source: Tensor, start: int, end: int, max_length:
     for name, token in (("start", start), ("end", end)):
         if whole_number(name, token, at_least=0) >= model.target_vocab:
             raise ValueError(f"{name}: expected a token below target_vocab={model.target_vocab}, got {token}")
-    whole_number("max_length", max_length)
+    known = getattr(model.positions, "max_length", math.inf)
+    if whole_number("max_length", max_length) > known:
+        raise ValueError(f"max_length: expected at most the {known} positions that the model knows, got {max_length}")
+    return model

@@ -1,18 +1,17 @@
 """One layer of the encoder, one of the decoder: attention and feed-forward, each inside a residual connection."""
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from attnlib import masks
 from attnlib.cache import KVCache
 from attnlib.checks import whole_number
 from attnlib.functional import check_dropout
 from attnlib.masks import Mask
 from attnlib.multihead import MultiHeadAttention
+from attnlib.transformer.inputs import LayerCache, check_mask, check_memory, check_tokens
 
-__all__ = ["DecoderLayer", "EncoderLayer", "LayerCache", "Residual"]
+__all__ = ["DecoderLayer", "EncoderLayer", "Residual"]
 
 
 class Residual(nn.Module):
@@ -84,13 +83,13 @@ class EncoderLayer(nn.Module):
 
     def __init__(
         self,
+        *,
         d_model: int = 512,
         num_heads: int = 8,
         d_k: int | None = None,
         d_v: int | None = None,
         d_ff: int = 2048,
         dropout: float = 0.1,
-        *,
         norm_first: bool = False,
     ):
         super().__init__()
@@ -108,17 +107,10 @@ class EncoderLayer(nn.Module):
         x: (B, L, d_model), or (L, d_model).
         mask: who may attend to whom, as in :class:`attnlib.MultiHeadAttention`.
         """
-        check_width("x", x, self.self_attention.d_model)
+        check_tokens("x", x, self.self_attention)
         check_mask("mask", mask, x, x.shape[-2], self.self_attention.num_heads)
         x = self.attention_residual(x, lambda x: self.self_attention(x, mask=mask))
         return self.feed_forward_residual(x, self.feed_forward)
-
-
-class LayerCache(NamedTuple):
-    """What a :class:`DecoderLayer` remembers between two steps of decoding."""
-
-    past: KVCache  # keys and values of the target so far: grows
-    memory: KVCache  # keys and values of the encoder's output: only read
 
 
 class DecoderLayer(nn.Module):
@@ -138,13 +130,13 @@ class DecoderLayer(nn.Module):
 
     def __init__(
         self,
+        *,
         d_model: int = 512,
         num_heads: int = 8,
         d_k: int | None = None,
         d_v: int | None = None,
         d_ff: int = 2048,
         dropout: float = 0.1,
-        *,
         norm_first: bool = False,
     ):
         super().__init__()
@@ -180,14 +172,12 @@ class DecoderLayer(nn.Module):
         ValueError: if sizes do not fit, or there is not exactly one of ``memory`` and ``cache``.
         TypeError: if ``cache`` is none that :meth:`remember` made.
         """
-        check_decoder_inputs(x, memory, cache, self.self_attention.d_model)
-        if cache is not None and not isinstance(cache, LayerCache):
-            raise TypeError(f"cache: expected one made by remember(), got {type(cache).__name__}")
+        # All checks come first: nothing must be computed, or written to the cache, before an error.
+        check_tokens("x", x, self.self_attention)
+        past_length, S = check_memory(memory, cache, x, [self])
+        check_mask("mask", mask, x, past_length + x.shape[-2], self.self_attention.num_heads)
+        check_mask("memory_mask", memory_mask, x, S, self.cross_attention.num_heads)
         past, remembered = (None, None) if cache is None else cache
-        # Here, not where they are used: nothing must be computed, or written to the cache, before an error.
-        heads = self.self_attention.num_heads
-        check_mask("mask", mask, x, x.shape[-2] + (0 if past is None else len(past)), heads)
-        check_mask("memory_mask", memory_mask, x, memory.shape[-2] if remembered is None else len(remembered), heads)
         x = self.self_attention_residual(x, lambda x: self.self_attention(x, mask=mask, cache=past))
         x = self.cross_attention_residual(
             x, lambda x: self.cross_attention(x, memory, mask=memory_mask, cache=remembered)
@@ -196,34 +186,8 @@ class DecoderLayer(nn.Module):
 
     def remember(self, memory: Tensor) -> LayerCache:
         """Begin to decode: project the memory (B, S, d_model) once for all steps, beside an empty past."""
-        check_width("memory", memory, self.cross_attention.d_model)
+        check_tokens("memory", memory, self.cross_attention)
         return LayerCache(KVCache(), self.cross_attention.remember(memory))
-
-
-def check_width(name: str, x: Tensor, d_model: int) -> None:
-    """Hold that x is a tensor of tokens (…, d_model)."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
-    if x.dim() not in (2, 3) or x.shape[-1] != d_model:
-        raise ValueError(f"{name}: expected (B, L, d_model = {d_model}), or (L, d_model), got {tuple(x.shape)}")
-
-
-def check_mask(name: str, mask: Mask | Tensor | None, x: Tensor, S: int, num_heads: int) -> None:
-    """Hold that a mask, or None, fits the queries x (B, L, …) and S keys."""
-    if mask is not None:
-        masks.check(mask, (*x.shape[:-2], num_heads, x.shape[-2], S), x.device, name)
-
-
-def check_decoder_inputs(x: Tensor, memory: Tensor | None, cache: object, d_model: int) -> None:
-    """Hold that x and the memory are tokens that fit, and that the memory comes in one way."""
-    check_width("x", x, d_model)
-    if (memory is None) == (cache is None):
-        found = "neither" if memory is None else "both"
-        raise ValueError(f"memory: expected either memory or a cache made by remember(), got {found}")
-    if memory is not None:
-        check_width("memory", memory, d_model)
-        if memory.shape[:-2] != x.shape[:-2]:
-            raise ValueError(f"memory: expected the batch {tuple(x.shape[:-2])} of x, got {tuple(memory.shape[:-2])}")
 
 
 def _feed_forward(d_model: int, d_ff: int) -> nn.Sequential:

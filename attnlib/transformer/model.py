@@ -9,14 +9,8 @@ from torch import Tensor, nn
 from attnlib.checks import is_plain, whole_number
 from attnlib.masks import Mask, causal, from_tensor
 from attnlib.positions import sinusoidal
-from attnlib.transformer.layers import (
-    DecoderLayer,
-    EncoderLayer,
-    LayerCache,
-    check_decoder_inputs,
-    check_mask,
-    check_width,
-)
+from attnlib.transformer.inputs import LayerCache, check_mask, check_memory, check_tokens
+from attnlib.transformer.layers import DecoderLayer, EncoderLayer
 
 __all__ = ["Decoder", "Encoder", "Transformer"]
 
@@ -45,7 +39,7 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor, mask: Mask | Tensor | None = None) -> Tensor:
         """Return the tokens x (B, L, d_model) after all layers; ``mask`` as in :class:`attnlib.MultiHeadAttention`."""
-        check_width("x", x, self.layers[0].self_attention.d_model)
+        check_tokens("x", x, self.layers[0].self_attention)
         for layer in self.layers:
             x = layer(x, mask)
         return self.norm(x)
@@ -88,9 +82,8 @@ class Decoder(nn.Module):
 
         ``cache`` is one that :meth:`remember` made. The decoder adds no mask; a target's is ``masks.causal()``.
         """
-        check_decoder_inputs(x, memory, cache, self.layers[0].self_attention.d_model)
-        if cache is not None and len(cache) != len(self.layers):
-            raise ValueError(f"cache: expected that of {len(self.layers)} layers, got {len(cache)}")
+        check_tokens("x", x, self.layers[0].self_attention)
+        check_memory(memory, cache, x, self.layers)  # of all layers, before the first one writes to its cache
         for layer, layer_cache in zip(self.layers, cache or [None] * len(self.layers), strict=True):
             x = layer(x, memory, mask, memory_mask, cache=layer_cache)
         return self.norm(x)
@@ -120,7 +113,11 @@ class Transformer(nn.Module):
     ----------
     source_vocab: the number of different source tokens.
     target_vocab: the number of different target tokens; ``source_vocab`` unless given.
-    d_model, num_heads, d_k, d_v, d_ff: sizes of a layer; see :class:`EncoderLayer`.
+    d_model: the width of the tokens.
+    num_heads: H, the number of heads.
+    d_k: the width of a query and of a key in each head; ``d_model // num_heads`` unless given.
+    d_v: the width of a value in each head; ``d_model // num_heads`` unless given.
+    d_ff: the width inside the feed-forward net.
     num_layers: the number of encoder layers, and of decoder layers.
     dropout: the probability of dropping, in [0, 1).
     share_embeddings: one matrix for what may share it: for source, target and the output's logits if both
@@ -131,8 +128,8 @@ class Transformer(nn.Module):
     ----------
     encoder: the :class:`Encoder`.
     decoder: the :class:`Decoder`.
-    positions: a module that gives the vectors (length, d_model) to add, as ``positions(length, offset)``. Sinusoids;
-        assign a :class:`attnlib.positions.Learned` for the paper's row E.
+    positions: None for sinusoids, or a module that gives the vectors (length, d_model) to add, as
+        ``positions(length, offset)``: assign a :class:`attnlib.positions.Learned` for the paper's row E.
 
     Each matrix is in the state dict once, so that ``safetensors.torch.save_file(model.state_dict(), path)`` works.
 
@@ -177,7 +174,7 @@ class Transformer(nn.Module):
         self.source_embedding = nn.Embedding(source_vocab, d_model)
         self.target_embedding = None if share_source else nn.Embedding(target_vocab, d_model)
         self.output = None if share_embeddings else nn.Linear(d_model, target_vocab, bias=False)
-        self.positions = Sinusoidal(d_model)
+        self.register_module("positions", None)  # sinusoids, which hold nothing
         self.dropout = nn.Dropout(dropout)
         self.d_model, self.source_vocab, self.target_vocab = d_model, source_vocab, target_vocab
         for matrix in (self.source_embedding, self.target_embedding, self.output):
@@ -234,12 +231,10 @@ class Transformer(nn.Module):
         """Return the logits (B, L, target_vocab) for the memory that :meth:`encode` made.
 
         With a cache from ``model.decoder.remember(memory)``, ``target`` holds the new tokens only, and there is no
-        ``memory``.
+        ``memory``. ``source_mask`` is given at every step: the cache does not hold it.
         """
         self._check_tokens("target", target, self.target_vocab)
-        if (memory is None) == (cache is None):
-            raise ValueError("memory: expected either memory or a cache made by model.decoder.remember()")
-        past, S = (0, memory.shape[-2]) if cache is None else (len(cache[0].past), len(cache[0].memory))
+        past, S = check_memory(memory, cache, target[..., None], self.decoder.layers)
         self._check_source_mask(source_mask, target, S)
         self._check_mask("target_mask", target_mask, target, past + target.shape[-1])
         mask = causal() if target_mask is None else _as_mask(target_mask) & causal()
@@ -253,7 +248,11 @@ class Transformer(nn.Module):
 
     def _embed(self, table: nn.Embedding, tokens: Tensor, offset: int = 0) -> Tensor:
         """Tokens (B, L) → vectors (B, L, d_model) that know what they are and where they stand."""
-        return self.dropout(table(tokens) * math.sqrt(self.d_model) + self.positions(tokens.shape[-1], offset))
+        x = table(tokens) * math.sqrt(self.d_model)
+        length = tokens.shape[-1]
+        if self.positions is not None:
+            return self.dropout(x + self.positions(length, offset))
+        return self.dropout(x + sinusoidal(length, self.d_model, offset=offset, device=x.device, dtype=x.dtype))
 
     def _check_tokens(self, name: str, tokens: Tensor, vocab: int) -> None:
         if not isinstance(tokens, Tensor):
@@ -274,32 +273,15 @@ class Transformer(nn.Module):
         if mask is None:
             return
         self._check_mask("source_mask", mask, queries, S)
-        rows = mask.shape(2, S)[-2] if isinstance(mask, Mask) else mask.shape[-2]
-        if rows != 1:
+        shape = mask.shape(2, S) if isinstance(mask, Mask) else mask.shape
+        if shape[-2] != 1 or len(shape) < queries.dim() + 2:
             raise ValueError(
                 f"source_mask: expected a mask of keys alone, (B, 1, 1, S = {S}), as masks.padding(lengths) makes, got "
-                "one that differs from query to query; for that, call model.encoder and model.decoder"
+                "one with a row for each query; for that, call model.encoder and model.decoder"
             )
 
     def _check_mask(self, name: str, mask: Mask | Tensor | None, queries: Tensor, S: int) -> None:
         check_mask(name, mask, queries[..., None], S, self.encoder.layers[0].self_attention.num_heads)
-
-
-class Sinusoidal(nn.Module):
-    """The paper's positions, as a module that :class:`attnlib.positions.Learned` can take the place of.
-
-    >>> torch.equal(Sinusoidal(d_model=4)(1, offset=2), sinusoidal(3, 4)[2:])
-    True
-    """
-
-    def __init__(self, d_model: int):
-        super().__init__()
-        self.d_model = d_model
-        self.register_buffer("_like", torch.empty(0), persistent=False)  # knows the model's dtype and device
-
-    def forward(self, length: int, offset: int = 0) -> Tensor:
-        """Return the vectors (length, d_model) of the positions from ``offset`` on."""
-        return sinusoidal(length, self.d_model, offset=offset, device=self._like.device).to(self._like.dtype)
 
 
 def _last_norm(layer: EncoderLayer | DecoderLayer) -> nn.Module:

@@ -1,12 +1,13 @@
 """Decoding with a cache against decoding without, beam search against looking at every target there is."""
 
+import inspect
 import itertools
 import math
 
 import pytest
 import torch
 
-from attnlib import masks
+from attnlib import masks, positions
 from attnlib.transformer import Transformer, beam_search, greedy_search
 
 VOCAB, START, END = 5, 0, 1
@@ -223,10 +224,143 @@ def test_what_does_not_fit_is_refused(search, arguments, error, message):
     ("arguments", "message"),
     [
         ({"beam": 0}, "beam: expected at least 1, got 0"),
-        ({"length_penalty": -0.1}, "length_penalty: expected a number of at least 0, got -0.1"),
-        ({"length_penalty": math.nan}, "length_penalty: expected a number of at least 0, got nan"),
+        ({"length_penalty": -0.1}, "length_penalty: expected a finite number of at least 0, got -0.1"),
+        ({"length_penalty": math.inf}, "length_penalty: expected a finite number of at least 0, got inf"),
+        ({"length_penalty": math.nan}, "length_penalty: expected a finite number of at least 0, got nan"),
     ],
 )
 def test_a_beam_that_cannot_be_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         beam_search(model_of(0), SOURCE, max_length=6, **OPTIONS, **arguments)
+
+
+def test_a_penalty_that_is_no_number_is_refused():
+    with pytest.raises(TypeError, match="length_penalty: expected a number, got str"):
+        beam_search(model_of(0), SOURCE, max_length=6, length_penalty="0.6", **OPTIONS)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Corners
+
+
+@pytest.mark.parametrize("beam", [6, 8])
+def test_a_small_vocabulary_may_not_fill_the_beam(beam):
+    for seed in SEEDS:
+        model, source = model_of(seed, vocab=3), torch.tensor([[2, 2, 0]])
+        found = beam_search(model, source, start=0, end=1, max_length=6, beam=beam)[0]
+        expected = plain_beam(model, source[0], 6, beam, 0.6)
+        assert [h.tokens.tolist() for h in found] == [tokens for _, tokens in expected]
+
+
+def test_what_cannot_be_is_not_a_hypothesis():
+    """The end is impossible, and one step is made: as many hypotheses as there are other tokens, whatever the beam."""
+    model = model_of(SEEDS[0])
+    decode, wanted = model.decode, torch.tensor([0.0, -math.inf, 1.0, 2.0, 3.0])
+    model.decode = lambda *args, **kwargs: decode(*args, **kwargs) * 0 + wanted
+    for hypotheses in beam_search(model, SOURCE, max_length=1, beam=9, **OPTIONS):
+        assert [h.tokens.tolist() for h in hypotheses] == [[4], [3], [2], [0]]
+        assert all(math.isfinite(h.score) for h in hypotheses)
+
+
+def test_two_vocabularies():
+    """Tokens that only one of the two has: as start and end, and as what is written."""
+    torch.manual_seed(0)
+    model = Transformer(3, 7, d_model=8, num_heads=2, d_ff=11, num_layers=1).double().eval()
+    source = torch.tensor([[2, 1, 0, 1]])
+
+    def steps(tokens):
+        with torch.no_grad():
+            return torch.log_softmax(model(source, torch.tensor([[6, *tokens]]))[0, -1], -1)
+
+    tokens = []
+    while len(tokens) < 5 and int(steps(tokens).argmax()) != 5:
+        tokens.append(int(steps(tokens).argmax()))
+    assert any(token > 2 for token in tokens)
+    assert greedy_search(model, source, start=6, end=5, max_length=5)[0].tolist() == tokens
+    found = beam_search(model, source, start=6, end=5, max_length=2, beam=40, length_penalty=0)[0]
+    every = {(): float(steps([])[5])} | {(t,): float(steps([])[t] + steps([t])[5]) for t in range(7) if t != 5}
+    assert {tuple(h.tokens.tolist()): h.score for h in found} == pytest.approx(every)
+    wide = Transformer(7, 3, d_model=8, num_heads=2, d_ff=11, num_layers=1)
+    with pytest.raises(ValueError, match="end: expected a token below target_vocab=3, got 5"):
+        greedy_search(wide, source, start=0, end=5, max_length=5)
+
+
+def test_scores_are_computed_in_float32_at_least():
+    model = model_of(SEEDS[0]).bfloat16()
+    tokens, score = beam_search(model, SOURCE, max_length=1, beam=1, length_penalty=0, **OPTIONS)[0][0]
+    with torch.no_grad():
+        logits = model(SOURCE[:1], torch.tensor([[START]]))[0, 0].float()
+    token = int(tokens[0]) if len(tokens) else END
+    assert score == pytest.approx(logits.log_softmax(-1)[token].item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("search", [greedy_search, beam_search])
+def test_no_gradient_is_recorded(search):
+    model, seen = model_of(SEEDS[0]), []
+    model.decoder.register_forward_hook(lambda decoder, args, output: seen.append(output.requires_grad))
+    search(model, SOURCE, max_length=3, **OPTIONS)
+    assert seen
+    assert not any(seen)
+
+
+@pytest.mark.parametrize(("search", "steps"), [(greedy_search, 1), (beam_search, 1)])
+def test_a_search_stops_when_all_have_ended(search, steps):
+    model, calls = model_of(SEEDS[0], share_embeddings=False), []
+    with torch.no_grad():
+        for parameter in (model.output.weight, model.decoder.layers[-1].feed_forward_residual.norm.weight):
+            parameter.zero_()
+        model.decoder.layers[-1].feed_forward_residual.norm.bias.fill_(1)
+        model.output.weight[END] = 9
+    model.decoder.register_forward_hook(lambda *_: calls.append(1))
+    options = {"beam": 1} if search is beam_search else {}
+    search(model, SOURCE, max_length=9, **OPTIONS, **options)
+    assert len(calls) == steps
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_tokens_come_back_as_int64(dtype):
+    model = model_of(SEEDS[0])
+    source = SOURCE.to(dtype)
+    greedy = greedy_search(model, source, max_length=4, **OPTIONS)
+    beams = beam_search(model, source, max_length=4, **OPTIONS)
+    found = [*greedy, *(h.tokens for hypotheses in beams for h in hypotheses)]
+    assert {tokens.dtype for tokens in found} == {torch.int64}
+    assert str(greedy) == str(greedy_search(model, SOURCE, max_length=4, **OPTIONS))
+
+
+def test_no_source_gives_no_target():
+    none = SOURCE[:0]
+    assert greedy_search(model_of(0), none, start=START, end=END, max_length=4) == []
+    assert beam_search(model_of(0), none, start=START, end=END, max_length=4) == []
+
+
+@pytest.mark.parametrize("search", [greedy_search, beam_search])
+def test_logits_that_are_no_numbers_are_an_error(search):
+    model = model_of(SEEDS[0])
+    with torch.no_grad():
+        model.source_embedding.weight[4] = torch.nan
+    with pytest.raises(ValueError, match="model: expected logits that are numbers, got NaN"):
+        search(model, SOURCE, max_length=4, **OPTIONS)
+
+
+@pytest.mark.parametrize("search", [greedy_search, beam_search])
+def test_positions_that_end_too_early_are_refused_before_anything_is_written(search):
+    model = model_of(SEEDS[0])
+    model.positions = positions.Learned(6, 8).double()
+    assert search(model, SOURCE, max_length=6, **OPTIONS)
+    model.decoder.register_forward_pre_hook(lambda *_: pytest.fail("the decoder was called"))
+    with pytest.raises(ValueError, match="max_length: expected at most the 6 positions that the model knows, got 7"):
+        search(model, SOURCE, max_length=7, **OPTIONS)
+
+
+@pytest.mark.parametrize("search", [greedy_search, beam_search])
+def test_a_compiled_model_may_search(search):
+    model = model_of(SEEDS[0])
+    expected = search(model, SOURCE, max_length=4, **OPTIONS)
+    compiled = torch.compile(model, backend="eager")
+    assert str(search(compiled, SOURCE, max_length=4, **OPTIONS)) == str(expected)
+
+
+def test_the_defaults_are_the_papers():
+    defaults = {name: p.default for name, p in inspect.signature(beam_search).parameters.items()}
+    assert (defaults["beam"], defaults["length_penalty"]) == (4, 0.6)

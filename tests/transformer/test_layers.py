@@ -9,8 +9,7 @@ from transformers.models.bart.modeling_bart import BartDecoderLayer, BartEncoder
 from transformers.models.marian.modeling_marian import MarianDecoderLayer, MarianEncoderLayer
 
 from attnlib import KVCache, masks, reference
-from attnlib.transformer import DecoderLayer, EncoderLayer
-from attnlib.transformer.layers import LayerCache, Residual
+from attnlib.transformer import DecoderLayer, EncoderLayer, LayerCache, Residual
 from tests.oracles import NoArithmetic, draw
 from tests.tolerances import assert_close
 from tests.transformer.peers import (
@@ -161,7 +160,7 @@ def in_numpy(layer, x, memory=None):
 
 
 def test_an_encoder_layer_with_d_k_and_d_v_of_its_own():
-    layer = random_weights(EncoderLayer(17, 3, d_k=11, d_v=13, d_ff=29))
+    layer = random_weights(EncoderLayer(d_model=17, num_heads=3, d_k=11, d_v=13, d_ff=29))
     assert (layer.self_attention.d_k, layer.self_attention.d_v) == (11, 13)
     x = draw(B, L, 17)
     for example, output in zip(x, layer(x), strict=True):
@@ -169,7 +168,9 @@ def test_an_encoder_layer_with_d_k_and_d_v_of_its_own():
 
 
 def test_a_decoder_layer_with_d_k_and_d_v_of_its_own():
-    layer = random_weights(DecoderLayer(17, 3, d_k=11, d_v=13, d_ff=29))
+    layer = random_weights(DecoderLayer(d_model=17, num_heads=3, d_k=11, d_v=13, d_ff=29))
+    for attention in (layer.self_attention, layer.cross_attention):
+        assert (attention.d_k, attention.d_v) == (11, 13)
     x, memory = draw(B, L, 17), draw(B, S, 17)
     for example, source, output in zip(x, memory, layer(x, memory, masks.causal()), strict=True):
         assert_close(output.detach(), torch.from_numpy(in_numpy(layer, example.numpy(), source.numpy())))
@@ -245,6 +246,15 @@ LONG = masks.padding([S + 1, 1])
         ({"x": X}, ValueError, "memory: expected either memory or a cache made by remember\\(\\), got neither"),
         ({"x": X, "memory": MEMORY, "cache": (KVCache(), KVCache())}, ValueError, "got both"),
         ({"x": X, "cache": (KVCache(), KVCache())}, TypeError, "cache: expected one made by remember\\(\\), got tuple"),
+        ({"x": X, "cache": LayerCache(KVCache(), KVCache())}, ValueError, "cache: expected a past that grows beside"),
+        ({"x": X, "memory": MEMORY[0, 0]}, ValueError, r"memory: expected .*got \(21,\)"),
+        (
+            {"x": X.double(), "memory": MEMORY},
+            TypeError,
+            "x: expected the layer's dtype torch.float32, got torch.float64",
+        ),
+        ({"x": X, "memory": MEMORY.double()}, TypeError, "memory: expected the layer's dtype torch.float32"),
+        ({"x": X, "memory": MEMORY.to("meta")}, ValueError, "memory: expected x's device cpu, got meta"),
     ],
 )
 def test_a_decoder_layers_errors_come_before_any_arithmetic(arguments, error, message, norm_first):
@@ -292,3 +302,31 @@ def test_a_layer_cache_is_empty_before_the_first_token():
     cache = DecoderLayer(**SIZES).remember(MEMORY)
     assert isinstance(cache, LayerCache)
     assert (len(cache.past), len(cache.memory), cache.memory.read_only) == (0, S, True)
+
+
+@pytest.mark.parametrize("chunks", [[1, 1, 3], [2, 3]])
+def test_a_cached_layer_with_a_mask_as_a_tensor(chunks):
+    """(L, past + L): the mask of the new queries and of all keys so far."""
+    layer = random_weights(DecoderLayer(**SIZES))
+    x, memory = draw(B, L, D_MODEL), draw(B, S, D_MODEL)
+    allowed = torch.rand(L, L).lt(0.6).tril() | torch.eye(L, dtype=torch.bool)
+    cache, parts, start = layer.remember(memory), [], 0
+    for part in x.split(chunks, dim=1):
+        stop = start + part.shape[1]
+        wrong = torch.ones(part.shape[1], stop + 1, dtype=torch.bool)
+        with pytest.raises(ValueError, match="mask: expected"):
+            layer(part, mask=wrong, cache=cache)
+        assert len(cache.past) == start
+        parts.append(layer(part, mask=allowed[start:stop, :stop], cache=cache))
+        start = stop
+    assert_close(torch.cat(parts, dim=1), layer(x, memory, mask=allowed))
+
+
+def test_a_layer_begins_as_the_papers_code_does():
+    """Glorot and Bengio (2010), and biases of zero."""
+    for layer in (EncoderLayer(**SIZES), DecoderLayer(**SIZES)):
+        first, _, second = layer.feed_forward
+        for linear in (first, second):
+            bound = (6 / (D_MODEL + D_FF)) ** 0.5
+            assert linear.bias.eq(0).all()
+            assert 0.9 * bound < linear.weight.abs().max() <= bound

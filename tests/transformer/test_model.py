@@ -1,6 +1,7 @@
 """The whole model against torch.nn.Transformer, and what it promises about masks, embeddings and its state."""
 
 import copy
+import inspect
 import math
 
 import pytest
@@ -8,9 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from attnlib import masks, positions, record_attention
-from attnlib.transformer import Decoder, Encoder, Transformer
-from tests.oracles import NoArithmetic, draw
+from attnlib import KVCache, MultiHeadAttention, masks, positions, record_attention
+from attnlib.transformer import Decoder, DecoderLayer, Encoder, EncoderLayer, LayerCache, Transformer
+from tests.oracles import draw
 from tests.tolerances import assert_close
 from tests.transformer.peers import D_FF, D_MODEL, SIZES, B, H, L, N, S, copy_layer, layer_gradients, random_weights
 
@@ -133,7 +134,7 @@ def test_what_may_be_shared_is_shared_and_stored_once(vocabularies, share, entri
     spoken = state.get("output.weight", written)
     memory = model.encoder(embedded(read, source))
     y = model.decoder(embedded(written, target), memory, masks.causal())
-    torch.testing.assert_close(model(source, target), y @ spoken.T, rtol=1e-4, atol=1e-4)
+    assert_close(model(source, target), y @ spoken.T)
 
 
 def test_tokens_are_scaled_and_positions_added():
@@ -142,7 +143,7 @@ def test_tokens_are_scaled_and_positions_added():
     seen = []
     model.encoder.register_forward_pre_hook(lambda stack, args: seen.append(args[0]))
     model.encode(source)
-    torch.testing.assert_close(seen[0], embedded(model.source_embedding.weight, source), rtol=1e-6, atol=1e-6)
+    assert_close(seen[0], embedded(model.source_embedding.weight.detach(), source))
 
 
 def test_a_shared_matrix_gathers_the_gradient_of_all_its_uses():
@@ -379,15 +380,128 @@ def test_errors_come_before_any_layer(arguments, error, message):
 def test_the_memory_comes_in_one_way():
     model = model_of()
     memory = model.encode(SOURCE)
-    with NoArithmetic(), pytest.raises(ValueError, match="cache: expected that of 2 layers, got 1"):
-        model.decoder(X_FOR_CACHE, cache=CACHE_OF_ONE)
     for arguments in ({}, {"memory": memory, "cache": model.decoder.remember(memory)}):
         with pytest.raises(ValueError, match="memory: expected either memory or a cache"):
             model.decode(TARGET, **arguments)
 
 
-X_FOR_CACHE = torch.zeros(B, 1, D_MODEL, dtype=torch.float64)
-CACHE_OF_ONE = model_of(num_layers=1).decoder.remember(torch.zeros(B, S, D_MODEL, dtype=torch.float64))
+def caches():
+    """Return a model of two layers and its caches, with two tokens written."""
+    model = model_of()
+    cache = model.decoder.remember(model.encode(SOURCE))
+    model.decode(TARGET[:, :2], cache=cache)
+    return model, cache
+
+
+WRONG_CACHES = {
+    "none of remember()": (lambda cache: 5, TypeError, "cache: expected one made by remember"),
+    "one KVCache": (lambda cache: cache[0].past, TypeError, "cache: expected one made by remember"),
+    "a KVCache for each layer": (
+        lambda cache: [c.past for c in cache],
+        TypeError,
+        "cache: expected one made by remember",
+    ),
+    "a plain tuple in layer 2": (lambda cache: [cache[0], tuple(cache[1])], TypeError, "cache: expected one made by"),
+    "too few": (lambda cache: cache[:1], ValueError, "cache: expected that of 2 layers, got 1"),
+    "none": (lambda cache: [], ValueError, "cache: expected that of 2 layers, got 0"),
+    "past and memory swapped": (
+        lambda cache: [cache[0], LayerCache(cache[1].memory, cache[1].past)],
+        ValueError,
+        "cache: expected a past that grows beside a memory that is only read",
+    ),
+    "lengths that differ": (
+        lambda cache: [cache[0], LayerCache(KVCache(), cache[1].memory)],
+        ValueError,
+        "cache: expected the same number of tokens in every layer",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_CACHES)
+def test_a_cache_that_is_none_is_refused(name):
+    spoil, error, message = WRONG_CACHES[name]
+    model, cache = caches()
+    with pytest.raises(error, match=message):
+        model.decode(TARGET[:, :1], cache=spoil(cache))
+    assert [len(layer.past) for layer in cache] == [2, 2]
+
+
+@torch.no_grad()
+def test_an_error_leaves_all_caches_as_they_were():
+    """The correct call afterwards gives what it would have given."""
+    model, cache = caches()
+    twin, twin_cache = copy.deepcopy((model, cache))
+    single = copy.deepcopy(model).float()
+    wrong = [
+        (ValueError, "cache: expected keys of the batch", lambda: model.decode(TARGET[:1, :1], cache=cache)),
+        (TypeError, "cache: expected the layer's dtype", lambda: single.decode(TARGET[:, :1], cache=cache)),
+        (ValueError, "source_mask", lambda: model.decode(TARGET[:, :1], source_mask=QUERIES, cache=cache)),
+        (ValueError, "target_mask", lambda: model.decode(TARGET[:, :1], target_mask=QUERIES, cache=cache)),
+        (ValueError, "target: expected tokens from 0", lambda: model.decode(BELOW_ZERO[:, :1], cache=cache)),
+    ]
+    for error, message, call in wrong:
+        with pytest.raises(error, match=message):
+            call()
+        assert [len(layer.past) for layer in cache] == [2, 2]
+    assert_close(model.decode(TARGET[:, :1], cache=cache), twin.decode(TARGET[:, :1], cache=twin_cache))
+
+
+def test_a_cache_of_another_device_is_refused():
+    model, cache = caches()
+    with pytest.raises(ValueError, match="cache: expected x's device meta, got cpu"):
+        model.to("meta").decode(TARGET[:, :1].to("meta"), cache=cache)
+
+
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_a_target_mask_beside_a_cache(as_tensor):
+    model = model_of()
+    source, target = source_and_target()
+    window = masks.sliding_window(2)
+    cache = model.decoder.remember(model.encode(source))
+    steps = []
+    for i in range(L):
+        mask = window.dense(1, i + 1).expand(B, 1, 1, i + 1) if as_tensor else window
+        steps.append(model.decode(target[:, i : i + 1], target_mask=mask, cache=cache))
+    assert_close(torch.cat(steps, dim=1), model(source, target, target_mask=window))
+    assert not torch.allclose(torch.cat(steps, dim=1), model(source, target))
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_decoding_takes_a_mask_of_keys_only(rows):
+    model = model_of()
+    with pytest.raises(ValueError, match="source_mask: expected a mask of keys alone"):
+        model.decode(TARGET[:, :rows], model.encode(SOURCE), source_mask=masks.causal())
+
+
+def test_a_mask_for_one_token_must_still_be_one_of_keys():
+    """With S = 1, a mask of other axes would fit the encoder by chance."""
+    one = torch.ones(1, 1, dtype=torch.bool)
+    for mask in (one, one.expand(B, 1, 1)):
+        with pytest.raises(ValueError, match="source_mask: expected"):
+            model_of()(SOURCE[:, :1], TARGET, source_mask=mask)
+
+
+def test_a_wrong_mask_is_named():
+    model = model_of()
+    for mask in (torch.ones(B + 1, 1, 1, S, dtype=torch.bool), torch.ones(B, 1, 1, S, dtype=torch.bool, device="meta")):
+        with pytest.raises(ValueError, match=r"^source_mask: expected"):
+            model(SOURCE, TARGET, source_mask=mask)
+
+
+def test_each_vocabulary_has_its_own_bound():
+    model = model_of(19, 23)
+    model(TARGET, torch.full((B, L), 22))
+    memory = model.encode(TARGET)
+    with pytest.raises(ValueError, match="target: expected tokens from 0 to 22, got 23"):
+        model.decode(torch.full((B, 1), 23), memory)
+    with pytest.raises(ValueError, match="source: expected tokens from 0 to 18, got 19"):
+        model.encode(torch.full((B, 1), 19))
+
+
+def test_tokens_may_be_int32():
+    model = model_of()
+    source, target = source_and_target()
+    assert torch.equal(model(source.int(), target.int()), model(source, target))
 
 
 @pytest.mark.parametrize(
@@ -403,3 +517,47 @@ CACHE_OF_ONE = model_of(num_layers=1).decoder.remember(torch.zeros(B, S, D_MODEL
 def test_sizes_that_cannot_be_are_refused(arguments, error, message):
     with pytest.raises(error, match=message):
         Transformer(**{"source_vocab": 23, **SIZES, "num_layers": N, **arguments})
+
+
+def test_sizes_reach_every_layer():
+    model = Transformer(23, d_model=10, num_heads=2, d_k=11, d_v=13, d_ff=29, num_layers=3, dropout=0.3)
+    attentions = [module for module in model.modules() if isinstance(module, MultiHeadAttention)]
+    assert [(a.num_heads, a.d_k, a.d_v) for a in attentions] == [(2, 11, 13)] * 9
+    assert {module.p for module in model.modules() if isinstance(module, nn.Dropout)} == {0.3}
+    attention, feed_forward, norm = 2 * 10 * 2 * (11 + 13), 2 * 10 * 29 + 29 + 10, 2 * 10
+    wanted = 3 * (3 * attention + 2 * feed_forward + 5 * norm) + 23 * 10
+    assert sum(parameter.numel() for parameter in model.parameters()) == wanted
+
+
+def test_the_defaults_are_the_base_model():
+    defaults = {name: p.default for name, p in inspect.signature(Transformer).parameters.items()}
+    del defaults["source_vocab"]
+    assert defaults == {
+        "target_vocab": None, "d_model": 512, "num_heads": 8, "d_k": None, "d_v": None, "d_ff": 2048, "num_layers": 6,
+        "dropout": 0.1, "share_embeddings": True, "norm_first": False,
+    }  # fmt: skip
+    for kind in (EncoderLayer, DecoderLayer):
+        own = {name: p.default for name, p in inspect.signature(kind).parameters.items()}
+        assert own == {name: default for name, default in defaults.items() if name in own}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_weights_that_are_assigned_decide_dtype_and_device(dtype):
+    """A model made without numbers, which takes those of a file as they are."""
+    model = model_of()
+    with torch.device("meta"):
+        empty = Transformer(SOURCE_VOCAB, TARGET_VOCAB, **SIZES, num_layers=N).eval()
+    empty.load_state_dict({name: weight.to(dtype) for name, weight in model.state_dict().items()}, assign=True)
+    source, target = source_and_target()
+    assert torch.equal(empty(source, target), model.to(dtype)(source, target))
+
+
+def test_the_default_dtype_does_not_touch_the_positions():
+    model = model_of()
+    source, target = source_and_target()
+    expected = model(source, target)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert torch.equal(model(source, target), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -52,3 +52,10 @@ def test_torchs_label_smoothing_is_the_papers():
         wanted = [0.1 / K + (0.9 if k == token else 0.0) for k in range(K)]
         total -= sum(q * (x - log_sum) for q, x in zip(wanted, row, strict=True))
     assert loss.item() == pytest.approx(total / 13)
+
+
+def test_the_default_is_the_papers_warmup():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    factor = warmup_schedule(optimizer, 512).lr_lambdas[0]
+    rates = [factor(step) for step in range(5000)]
+    assert rates.index(max(rates)) + 1 == 4000

@@ -1,0 +1,31 @@
+"""Run the experiments and store what they find: ``make experiments``, or ``python -m attnlib.lab.experiments``."""
+
+import argparse
+
+import torch
+from tqdm import tqdm
+
+from attnlib.lab import stored
+from attnlib.lab.experiments import layers, learning
+
+EXPERIMENTS = {"layers": layers.ROWS, "learning": learning.ROWS}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m attnlib.lab.experiments", description=__doc__)
+    parser.add_argument("names", nargs="*", help=f"which to run, all unless given: {', '.join(EXPERIMENTS)}")
+    names = parser.parse_args().names or list(EXPERIMENTS)
+    if unknown := set(names) - set(EXPERIMENTS):
+        parser.error(f"no experiment called {', '.join(sorted(unknown))}; there are: {', '.join(EXPERIMENTS)}")
+    torch.set_num_threads(1)  # small tensors: more threads only wait for each other
+    for name in names:
+        rows = {}
+        bar = tqdm(EXPERIMENTS[name].items(), desc=name, unit="row")
+        for key, row in bar:
+            bar.set_postfix_str(key)
+            rows[key] = row()
+        print(f"Written to {stored.store(name, rows)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""Train a small model on a task, and say what it has learnt."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from attnlib.lab.tasks import IGNORED, Batch
+from attnlib.transformer import warmup_schedule
+
+try:
+    from tqdm import tqdm
+except ModuleNotFoundError as missing:
+    raise ImportError("attnlib.lab.training needs tqdm: pip install 'attnlib[lab]'") from missing
+
+
+class Drawn(Protocol):
+    """What one can train on: :class:`attnlib.lab.tasks.Task`, :class:`attnlib.lab.numerals.Numerals`."""
+
+    def draw(self, count: int, generator: torch.Generator) -> Batch: ...
+
+    def tests(self, count: int, generator: torch.Generator) -> list[Batch]: ...
+
+
+@dataclass
+class History:
+    """How training went.
+
+    Attributes
+    ----------
+    losses: the loss of each step.
+    checks: for each check its step and the accuracy on sequences never trained on.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    checks: list[tuple[int, float]] = field(default_factory=list)
+
+
+def train(
+    model: nn.Module,
+    task: Drawn,
+    *,
+    seed: int,
+    steps: int,
+    rate: float = 3e-3,
+    warmup: int = 100,
+    batch_size: int = 128,
+    label_smoothing: float = 0.0,
+    check_every: int = 100,
+    stop_at: float = 1.0,
+) -> History:
+    """Train with the paper's optimizer and schedule, until two checks in a row find ``stop_at``, or for all steps.
+
+    Parameters
+    ----------
+    model: the model; ``model(*batch.inputs)`` gives logits (B, L, vocab).
+    task: what to draw batches from.
+    seed: of the batches. The weights' is the caller's: they are made before.
+    steps: the most steps.
+    rate: the highest learning rate, after ``warmup`` steps.
+    warmup: how many steps the rate rises; see :func:`attnlib.transformer.warmup_schedule`.
+    batch_size: sequences a step.
+    label_smoothing: the share of each answer that is spread over the vocabulary.
+    check_every: steps between two checks on 5000 held-out sequences.
+    stop_at: the accuracy that ends training, when two checks in a row find it: one may be luck.
+
+    >>> from attnlib.lab.models import Tagger
+    >>> from attnlib.lab.tasks import reversal
+    >>> history = train(Tagger(10, 8, nn.Identity()), reversal(), seed=0, steps=3)
+    >>> len(history.losses)
+    3
+    """
+    generator = torch.Generator().manual_seed(seed)
+    kept = task.tests(5000, torch.Generator().manual_seed(seed))
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate * warmup**0.5, betas=(0.9, 0.98), eps=1e-9)
+    schedule = warmup_schedule(optimizer, d_model=1, warmup_steps=warmup)  # so that its highest rate is `rate`
+    history = History()
+    bar = tqdm(range(1, steps + 1), unit="step", leave=False)
+    for step in bar:
+        inputs, target = task.draw(batch_size, generator)
+        logits = model.train()(*inputs)
+        loss = F.cross_entropy(
+            logits.flatten(0, 1), target.flatten(), ignore_index=IGNORED, label_smoothing=label_smoothing
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        history.losses.append(loss.item())
+        if step % check_every == 0 or step == steps:
+            right = accuracy(model, kept)
+            history.checks.append((step, right))
+            bar.set_postfix(loss=f"{loss.item():.3f}", accuracy=f"{right:.1%}")
+            if [right >= stop_at for _, right in history.checks[-2:]] == [True, True]:
+                break
+    bar.close()
+    return history
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, batches: list[Batch], *, of_tokens: bool = False) -> float:
+    """Return the share of sequences that the model says without a single wrong token; or the share of right tokens.
+
+    For a decoder that is the share that greedy search would write, though the model reads the right target here: as
+    long as it has said nothing wrong, what it would have written is what it reads.
+
+    >>> from attnlib.lab.models import Tagger
+    >>> from attnlib.lab.tasks import reversal
+    >>> batches = reversal().tests(50, torch.Generator().manual_seed(0))
+    >>> accuracy(Tagger(10, 8, nn.Identity()), batches)
+    0.0
+    """
+    right, asked = 0, 0
+    model.eval()
+    for inputs, target in batches:
+        said = model(*inputs).argmax(-1)
+        if of_tokens:
+            right += ((said == target) & (target != IGNORED)).sum().item()
+            asked += (target != IGNORED).sum().item()
+        else:
+            right += ((said == target) | (target == IGNORED)).all(-1).sum().item()
+            asked += len(target)
+    return right / asked
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A number found with several seeds: its mean, the lowest and the highest.
+
+    >>> print(Spread((0.5, 1.0, 0.75)))
+    0.750 (0.500–1.000)
+    """
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return sum(self.values) / len(self.values)
+
+    @property
+    def low(self) -> float:
+        return min(self.values)
+
+    @property
+    def high(self) -> float:
+        return max(self.values)
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} ({self.low:.3f}–{self.high:.3f})"
+
+
+def over_seeds(experiment: Callable[[int], float], seeds: range = range(3)) -> Spread:
+    """Run an experiment once for each seed.
+
+    >>> over_seeds(lambda seed: seed / 2).mean
+    0.5
+    """
+    return Spread(tuple(experiment(seed) for seed in seeds))
