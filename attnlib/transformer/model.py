@@ -99,15 +99,15 @@ class Transformer(nn.Module):
     Vaswani et al. (2017), figure 1; the defaults are its base model. Tokens become vectors times √d_model (section
     3.4), sinusoidal positions are added (3.5), the sum is dropped out (5.4).
 
-    =================  ===========================================================
-    the paper          here
-    =================  ===========================================================
-    N, h, d_ff         ``num_layers``, ``num_heads``, ``d_ff``
-    P_drop             ``dropout``
-    ε_ls (5.4)         ``torch.nn.CrossEntropyLoss(label_smoothing=…)``
-    lrate (equation 3) :func:`attnlib.transformer.warmup_schedule`
-    beam search (6.1)  :func:`attnlib.transformer.beam_search`
-    =================  ===========================================================
+    ==================  ===========================================================
+    the paper           here
+    ==================  ===========================================================
+    N, h, d_ff          ``num_layers``, ``num_heads``, ``d_ff``
+    P_drop              ``dropout``
+    ε_ls (5.4)          ``torch.nn.CrossEntropyLoss(label_smoothing=…)``
+    lrate (equation 3)  :func:`attnlib.transformer.warmup_schedule`
+    beam search (6.1)   :func:`attnlib.transformer.beam_search`
+    ==================  ===========================================================
 
     Parameters
     ----------

@@ -26,9 +26,9 @@ class Setup:
     steps: int
 
 
-def attention_tagger(add_positions: bool = True) -> Tagger:
+def attention_tagger(add_positions: bool = True, norm_first: bool = True) -> Tagger:
     """Return one layer of self-attention with one head, for :func:`attnlib.lab.tasks.reversal`."""
-    return Tagger(10, 32, Encoder(num_heads=1, **LAYER), add_positions=add_positions)
+    return Tagger(10, 32, Encoder(num_heads=1, **{**LAYER, "norm_first": norm_first}), add_positions=add_positions)
 
 
 def attention_writer(task: Task, add_positions: bool = True) -> Transformer:
@@ -59,6 +59,7 @@ def recurrent_writer(task: Task) -> RecurrentWriter:
 SETUPS = {
     "reverse, attention": Setup(reversal(), attention_tagger, 1500),
     "reverse, attention without positions": Setup(reversal(), partial(attention_tagger, add_positions=False), 1500),
+    "reverse, attention with post-norm": Setup(reversal(), partial(attention_tagger, norm_first=False), 1500),
     "reverse, recurrence": Setup(reversal(), recurrent_tagger, 1500),
     "reverse, convolution": Setup(reversal(), convolutional_tagger, 1500),
     "sort, attention": Setup(sorting(), partial(attention_writer, sorting()), 1500),
