@@ -83,6 +83,7 @@ def run(setup: Setup, seed: int) -> dict:
     tests = setup.task.tests(TESTS, generator)
     lengths = range(setup.task.lengths[0], setup.task.lengths[-1] + 5)
     return {
+        "seed": seed,
         "steps": len(history.losses),
         "sequences": accuracy(model, tests),
         "tokens": accuracy(model, tests, of_tokens=True),
