@@ -6,9 +6,9 @@ import torch
 from tqdm import tqdm
 
 from attnlib.lab import stored
-from attnlib.lab.experiments import layers, learning
+from attnlib.lab.experiments import layers, learning, mechanisms
 
-EXPERIMENTS = {"layers": layers.ROWS, "learning": learning.ROWS}
+EXPERIMENTS = {"layers": layers.ROWS, "learning": learning.ROWS, "mechanisms": mechanisms.ROWS}
 
 
 def main() -> None:
