@@ -6,12 +6,12 @@ A training's numbers depend on the processor's rounding. Stored, its curves and 
 import torch
 from torch import Tensor, nn
 
-from attnlib import record_attention
 from attnlib.lab.experiments.learning import attention_tagger, attention_writer
 from attnlib.lab.models import Tagger
 from attnlib.lab.numerals import Numerals
 from attnlib.lab.tasks import END, START, Batch, copying, reversal, sorting
 from attnlib.lab.training import History, train
+from attnlib.recording import record_attention
 from attnlib.transformer import Transformer, greedy_search
 
 SELF, CROSS = "body.layers.0.self_attention", "decoder.layers.0.cross_attention"
