@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from attnlib.checks import autocast_is_on
+
 __all__ = ["KVCache"]
 
 
@@ -67,6 +69,30 @@ class KVCache:
         self._value = _append(self._value, value, self._length)
         self._length += key.shape[-2]
         return self.key, self.value
+
+    def check_fits(self, batch: torch.Size, dtype: torch.dtype, device: torch.device, d_k: int, d_v: int) -> None:
+        """Hold that what is cached, if anything is, is of one kind with new tokens of ``batch``, (B,) or ().
+
+        Raises
+        ------
+        ValueError: if the batch or the device is another, or the keys are not d_k wide, the values d_v.
+        TypeError: if the dtype is another, and no autocast changes it.
+
+        >>> cache = KVCache()
+        >>> _ = cache.append(torch.zeros(3, 2, 1, 4), torch.zeros(3, 2, 1, 5))
+        >>> cache.check_fits(torch.Size([3]), torch.float32, torch.device("cpu"), d_k=4, d_v=5)
+        """
+        key, value = self._key, self._value  # not their slices: a decoder asks at every step
+        if key is None:
+            return
+        if key.shape[:-3] != batch or key.shape[-1] != d_k or value.shape[-1] != d_v:
+            wanted = f"keys and values of the batch {tuple(batch)}, {d_k} and {d_v} wide"
+            found = f"{tuple(key.shape[:-3])}, {key.shape[-1]} and {value.shape[-1]} wide"
+            raise ValueError(f"cache: expected {wanted}, got {found}")
+        if key.device != device:
+            raise ValueError(f"cache: expected the tokens' device {device}, got {key.device}")
+        if key.dtype != dtype and not autocast_is_on(device.type):
+            raise TypeError(f"cache: expected the tokens' dtype {dtype}, got {key.dtype}")
 
     def reorder(self, rows: Tensor) -> None:
         """Take the examples anew: example i becomes what example ``rows[i]`` was, as a beam search needs it.

@@ -413,3 +413,31 @@ def test_decoding_compiles_into_one_graph():
 
     compiled = torch.compile(two_steps, fullgraph=True, backend="eager")
     assert_close(compiled(x), attend(x, mask=masks.causal()))
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"batch": torch.Size([B + 1])}, ValueError, rf"keys and values of the batch \({B + 1},\)"),
+        ({"batch": torch.Size([])}, ValueError, r"keys and values of the batch \(\)"),
+        ({"d_k": D_K + 1}, ValueError, f"{D_K + 1} and {D_V} wide, got .* {D_K} and {D_V} wide"),
+        ({"d_v": D_V + 1}, ValueError, f"{D_K} and {D_V + 1} wide, got .* {D_K} and {D_V} wide"),
+        ({"device": torch.device("meta")}, ValueError, "the tokens' device meta, got cpu"),
+        ({"dtype": torch.float32}, TypeError, "the tokens' dtype torch.float32, got torch.float64"),
+    ],
+)
+def test_a_cache_knows_what_fits_it(changed, error, message):
+    cache, device = KVCache(), torch.device("cpu")
+    kind = {"batch": torch.Size([B]), "dtype": torch.float64, "device": device, "d_k": D_K, "d_v": D_V}
+    cache.check_fits(**{**kind, **changed})  # an empty one fits everything
+    cache.append(*tokens(3))
+    cache.check_fits(**kind)
+    with pytest.raises(error, match=message):
+        cache.check_fits(**{**kind, **changed})
+
+
+def test_autocast_may_change_the_dtype_of_what_is_cached():
+    cache = KVCache()
+    cache.append(*tokens(3))
+    with torch.autocast("cpu"):
+        cache.check_fits(torch.Size([B]), torch.float32, torch.device("cpu"), D_K, D_V)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from attnlib import masks
@@ -42,19 +43,27 @@ def check_mask(name: str, mask: Mask | Tensor | None, x: Tensor, S: int, num_hea
 
 
 def check_memory(
-    memory: Tensor | None, caches: LayerCache | list[LayerCache] | None, x: Tensor, layers: Sequence[nn.Module]
+    memory: Tensor | None,
+    caches: LayerCache | list[LayerCache] | None,
+    layers: Sequence[nn.Module],
+    batch: torch.Size,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> tuple[int, int]:
-    """Hold that the memory comes in one way and fits x (B, L, …) in every layer; return len(past) and S."""
+    """Hold that the memory comes in one way, and fits the target's tokens in every layer; return len(past) and S.
+
+    ``batch``, ``dtype`` and ``device`` are those of the target's tokens. Asked at every step of decoding: where all
+    fits, it only compares.
+    """
     if (memory is None) == (caches is None):
         found = "neither" if memory is None else "both"
         raise ValueError(f"memory: expected either memory or a cache made by remember(), got {found}")
-    batch = tuple(x.shape[:-2])
     if memory is not None:
         check_tokens("memory", memory, layers[0].cross_attention)
-        if tuple(memory.shape[:-2]) != batch:
-            raise ValueError(f"memory: expected the batch {batch} of x, got {tuple(memory.shape[:-2])}")
-        if memory.device != x.device:
-            raise ValueError(f"memory: expected x's device {x.device}, got {memory.device}")
+        if memory.shape[:-2] != batch:
+            raise ValueError(f"memory: expected the batch {tuple(batch)} of x, got {tuple(memory.shape[:-2])}")
+        if memory.device != device:
+            raise ValueError(f"memory: expected x's device {device}, got {memory.device}")
         return 0, memory.shape[-2]
     caches = [caches] if isinstance(caches, LayerCache) else caches
     if not isinstance(caches, list) or not all(isinstance(cache, LayerCache) for cache in caches):
@@ -66,24 +75,14 @@ def check_memory(
             raise ValueError(
                 "cache: expected a past that grows beside a memory that is only read; make it with remember()"
             )
-        _check_cached(cache.memory, layer.cross_attention, x)
-        if len(cache.past):
-            _check_cached(cache.past, layer.self_attention, x)
-    lengths = {(len(cache.past), len(cache.memory)) for cache in caches}
-    if len(lengths) > 1:
-        raise ValueError(f"cache: expected the same number of tokens in every layer, got (past, memory) = {lengths}")
-    return lengths.pop()
-
-
-def _check_cached(cache: KVCache, attention: MultiHeadAttention, x: Tensor) -> None:
-    """Hold that what a cache holds is of x's batch and device, and of the layer's widths and dtype."""
-    batch = tuple(x.shape[:-2])
-    for kind, tensor, width in (("keys", cache.key, attention.d_k), ("values", cache.value, attention.d_v)):
-        if tuple(tensor.shape[:-3]) != batch or tensor.shape[-1] != width:
-            wanted = f"{kind} of the batch {batch} of x, {width} wide"
-            raise ValueError(f"cache: expected {wanted}, got {tuple(tensor.shape)}")
-        if tensor.device != x.device:
-            raise ValueError(f"cache: expected x's device {x.device}, got {tensor.device}")
-        dtype = attention.wk.weight.dtype
-        if tensor.dtype != dtype and not autocast_is_on(x.device.type):
-            raise TypeError(f"cache: expected the layer's dtype {dtype}, got {tensor.dtype}")
+        cache.memory.check_fits(batch, dtype, device, layer.cross_attention.d_k, layer.cross_attention.d_v)
+        cache.past.check_fits(batch, dtype, device, layer.self_attention.d_k, layer.self_attention.d_v)
+    first = caches[0]
+    lengths = len(first.past), len(first.memory)
+    for cache in caches[1:]:
+        other = len(cache.past), len(cache.memory)
+        if other != lengths:
+            raise ValueError(
+                f"cache: expected the same number of tokens in every layer, got (past, memory) = {lengths} and {other}"
+            )
+    return lengths

@@ -174,7 +174,7 @@ class DecoderLayer(nn.Module):
         """
         # All checks come first: nothing must be computed, or written to the cache, before an error.
         check_tokens("x", x, self.self_attention)
-        past_length, S = check_memory(memory, cache, x, [self])
+        past_length, S = check_memory(memory, cache, [self], x.shape[:-2], x.dtype, x.device)
         check_mask("mask", mask, x, past_length + x.shape[-2], self.self_attention.num_heads)
         check_mask("memory_mask", memory_mask, x, S, self.cross_attention.num_heads)
         past, remembered = (None, None) if cache is None else cache

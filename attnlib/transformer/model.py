@@ -83,7 +83,9 @@ class Decoder(nn.Module):
         ``cache`` is one that :meth:`remember` made. The decoder adds no mask; a target's is ``masks.causal()``.
         """
         check_tokens("x", x, self.layers[0].self_attention)
-        check_memory(memory, cache, x, self.layers)  # of all layers, before the first one writes to its cache
+        check_memory(
+            memory, cache, self.layers, x.shape[:-2], x.dtype, x.device
+        )  # of all layers, before the first one writes to its cache
         for layer, layer_cache in zip(self.layers, cache or [None] * len(self.layers), strict=True):
             x = layer(x, memory, mask, memory_mask, cache=layer_cache)
         return self.norm(x)
@@ -234,7 +236,8 @@ class Transformer(nn.Module):
         ``memory``. ``source_mask`` is given at every step: the cache does not hold it.
         """
         self._check_tokens("target", target, self.target_vocab)
-        past, S = check_memory(memory, cache, target[..., None], self.decoder.layers)
+        dtype = self._target_table.weight.dtype
+        past, S = check_memory(memory, cache, self.decoder.layers, target.shape[:-1], dtype, target.device)
         self._check_source_mask(source_mask, target, S)
         self._check_mask("target_mask", target_mask, target, past + target.shape[-1])
         mask = causal() if target_mask is None else _as_mask(target_mask) & causal()

@@ -433,8 +433,8 @@ def test_an_error_leaves_all_caches_as_they_were():
     twin, twin_cache = copy.deepcopy((model, cache))
     single = copy.deepcopy(model).float()
     wrong = [
-        (ValueError, "cache: expected keys of the batch", lambda: model.decode(TARGET[:1, :1], cache=cache)),
-        (TypeError, "cache: expected the layer's dtype", lambda: single.decode(TARGET[:, :1], cache=cache)),
+        (ValueError, "cache: expected keys and values of the batch", lambda: model.decode(TARGET[:1, :1], cache=cache)),
+        (TypeError, "cache: expected the tokens' dtype", lambda: single.decode(TARGET[:, :1], cache=cache)),
         (ValueError, "source_mask", lambda: model.decode(TARGET[:, :1], source_mask=QUERIES, cache=cache)),
         (ValueError, "target_mask", lambda: model.decode(TARGET[:, :1], target_mask=QUERIES, cache=cache)),
         (ValueError, "target: expected tokens from 0", lambda: model.decode(BELOW_ZERO[:, :1], cache=cache)),
@@ -448,7 +448,7 @@ def test_an_error_leaves_all_caches_as_they_were():
 
 def test_a_cache_of_another_device_is_refused():
     model, cache = caches()
-    with pytest.raises(ValueError, match="cache: expected x's device meta, got cpu"):
+    with pytest.raises(ValueError, match="cache: expected the tokens' device meta, got cpu"):
         model.to("meta").decode(TARGET[:, :1].to("meta"), cache=cache)
 
 
