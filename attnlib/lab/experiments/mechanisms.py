@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from attnlib.lab.experiments.learning import attention_tagger, attention_writer
 from attnlib.lab.models import Tagger
 from attnlib.lab.numerals import Numerals
-from attnlib.lab.tasks import END, START, Batch, copying, reversal, sorting
+from attnlib.lab.tasks import END, START, Batch, Task, copying, reversal, sorting
 from attnlib.lab.training import History, train
 from attnlib.recording import record_attention
 from attnlib.transformer import Transformer, greedy_search
@@ -29,20 +29,12 @@ def reverse() -> dict:
 
 def sort() -> dict:
     """Sorting, stopped where nearly all is right."""
-    task = sorting()
-    torch.manual_seed(0)
-    model = attention_writer(task)
-    history = train(model, task, seed=0, steps=1500, stop_at=0.995)
-    return _result(model, history, task.draw(1, _generator(3), held_out=True, length=8), CROSS)
+    return _written(sorting(), stop_at=0.995, shown=3, length=8)
 
 
 def copy() -> dict:
     """Copying, stopped where nearly all is right."""
-    task = copying()
-    torch.manual_seed(0)
-    model = attention_writer(task)
-    history = train(model, task, seed=0, steps=1500, stop_at=0.99)
-    return _result(model, history, task.draw(1, _generator(1), held_out=True, length=10), CROSS)
+    return _written(copying(), stop_at=0.99, shown=1, length=10)
 
 
 def translate() -> dict:
@@ -56,6 +48,14 @@ def translate() -> dict:
     written = greedy_search(model, source, start=START, end=END, max_length=30, source_mask=source_mask)
     larger = {str(number): numerals.text(tokens, side=1) for number, tokens in zip(LARGER, written, strict=True)}
     return {**_result(model, history, numerals.batch([342]), CROSS), "larger": larger}
+
+
+def _written(task: Task, stop_at: float, shown: int, length: int) -> dict:
+    """Train the paper's model on a task that is written; ``shown`` is the seed of the sequence whose map is kept."""
+    torch.manual_seed(0)
+    model = attention_writer(task)
+    history = train(model, task, seed=0, steps=1500, stop_at=stop_at)
+    return _result(model, history, task.draw(1, _generator(shown), held_out=True, length=length), CROSS)
 
 
 def _result(model: nn.Module, history: History, batch: Batch, layer: str) -> dict:
