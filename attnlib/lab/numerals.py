@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from attnlib import masks
-from attnlib.lab.tasks import END, IGNORED, SYMBOLS_FROM, Batch, written
+from attnlib.lab.tasks import END, IGNORED, Batch, written
 
 try:
     from num2words import num2words
@@ -108,4 +108,4 @@ def _german() -> re.Pattern:
 def _vocabulary(language: str) -> list[str]:
     """Return every word for the numbers below a million, after the tokens that mean no word."""
     some = (*range(100), *range(100, 1000, 100), 1001, *range(2000, 10_000, 1000), 21_000)
-    return ["<start>", "<end>"][:SYMBOLS_FROM] + sorted({word for n in some for word in _words(n, language)})
+    return ["<start>", "<end>", *sorted({word for n in some for word in _words(n, language)})]

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from attnlib.lab import stored
 from attnlib.lab.experiments import mechanisms
@@ -47,7 +46,6 @@ def test_larger_numbers_are_translated_wrongly():
 
 
 def test_a_row_comes_out_again():
-    torch.set_num_threads(1)
     again = mechanisms.reverse()
     assert again["source"] == ROWS["reverse"]["source"]
     assert weights(again)[0].argmax(axis=-1).tolist() == weights(ROWS["reverse"])[0].argmax(axis=-1).tolist()
