@@ -179,8 +179,9 @@ def causal() -> Mask:
 def sliding_window(size: int) -> Mask:
     """A query may attend to positions less than ``size`` away, on both sides: \\|i − j\\| < size.
 
-    ``sliding_window(size) & causal()`` looks back only: at ``size`` keys, the query's own among them
-    (Beltagy et al., 2020, section 3.1).
+    This is the window of Beltagy et al. (2020, section 3.1), who write w/2 for the ``size − 1`` keys on each side.
+    ``sliding_window(size) & causal()`` looks back only, at ``size`` keys, the query's own among them: what a language
+    model needs (their section 4).
 
     >>> sliding_window(2).dense(4, 4).int()
     tensor([[1, 1, 0, 0],

@@ -276,12 +276,13 @@ def _join_pairs(a: Tensor, b: Tensor, layout: str) -> Tensor:
 def alibi_slopes(num_heads: int) -> Tensor:
     """Return the slopes (H,) of :func:`alibi`, one for each head.
 
-    For a power of two, the geometric sequence of Press et al. (2022, section 3)::
+    Press et al. (2022, section 3) give one geometric sequence for any number of heads::
 
         m[h] = 2^(−8h/H)        h = 1, …, H
 
-    For another H, the authors' code takes the slopes of the power of two below, and then every other one of the power
-    of two above, from the first on, until there are H.
+    The authors' code agrees where H is a power of two. For another H it takes the slopes of the power of two below, and
+    then every other one of the power of two above, from the first on, until there are H. This function does as the code
+    does, because models such as BLOOM are trained with it.
 
     Parameters
     ----------
@@ -332,7 +333,7 @@ def alibi(
 
     Parameters
     ----------
-    num_heads: H, the number of heads; for the slopes, see :func:`alibi_slopes`.
+    num_heads: H, the number of heads; for the slopes where H is no power of two, see :func:`alibi_slopes`.
     L: the number of queries.
     S: the number of keys; L unless given. With a cache, ``len(cache) + L``.
     dtype: torch's default dtype unless given.
@@ -363,6 +364,9 @@ class T5RelativeBias(nn.Module):
     A key at j stands at the distance j − i from a query at i (Raffel et al., 2020, section 2.1)::
 
         bias[h, i, j] = W[bucket(j − i), h]        W: (num_buckets, H), learned
+
+    All layers of T5 share one W: make one module for them, and give its result to each layer. (In Hugging Face's T5 the
+    encoder's layers share one, and the decoder's another.)
 
     Short distances have a bucket each, longer ones share wider and wider buckets. Of N buckets, e = ⌊N/2⌋ are exact;
     the distance d ≥ 0 falls into (the authors' code)::

@@ -55,6 +55,7 @@ def _attn_mask(query: Tensor, S: int, mask, bias: Tensor | None) -> Tensor | Non
     allowed = None if mask is None else masks.for_scores(mask, (*query.shape[:-1], S), query.device)
     if bias is None:
         return allowed
-    # On a CPU torch takes a float32 bias beside half precision, and need not round it; CUDA's kernels refuse one.
+    # torch's own check lets a float32 bias stand beside half precision. On a CPU it is added without rounding. On CUDA
+    # the memory-efficient kernel refuses it, and cuDNN's has read it as half precision (pytorch/pytorch#191612).
     bias = bias.to(torch.promote_types(query.dtype, torch.float32) if query.is_cpu else query.dtype)
     return bias if allowed is None else bias.masked_fill(~allowed, float("-inf"))

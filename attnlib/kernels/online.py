@@ -6,8 +6,10 @@ A row of scores is never whole. For each query three things are kept while the b
     l    Σ exp(score − m) over the keys so far
     a    Σ exp(score − m)·value
 
-When a block brings a larger score, m grows, and what was summed so far shrinks by exp(m_old − m_new). In the end a / l
-is the output, and m + log(l) is the log-sum-exp of the scores (Milakov and Gimelshein, 2018, algorithm 3).
+When a block brings a larger score, m grows, and what was summed so far shrinks by exp(m_old − m_new): l as in Milakov
+and Gimelshein (2018, algorithm 3), and a with it, as in Rabe and Staats (2021, section 3). In the end a / l is the
+output, and m + log(l) is the log-sum-exp of the scores. The one division at the end is Rabe and Staats' too (section 2;
+they credit Jang et al., 2019). FlashAttention divides at each block, FlashAttention-2 at the end.
 
 Nothing chooses this kernel: it is here for reading and for tests, and :func:`merge` joins what other kernels compute.
 """

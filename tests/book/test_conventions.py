@@ -116,10 +116,10 @@ def hugging_face(implementation: str):
         model(input_ids=tokens, attention_mask=given)
         return caught["output"]
 
-    def with_attnlib(mask: masks.Mask) -> Tensor:
+    def with_attnlib(mask: masks.Mask | None, **options) -> Tensor:
         x = model.embeddings(tokens)
         heads = [_split(project(x)) for project in (layer.query, layer.key, layer.value)]
-        return attention(*heads, mask).transpose(1, 2).flatten(-2)
+        return attention(*heads, mask, **options).transpose(1, 2).flatten(-2)
 
     return with_library, with_attnlib, SQUARE
 
@@ -228,6 +228,17 @@ def test_keras_puts_the_first_query_at_the_first_key(keras, fused):
     first_at_first = masks.from_tensor(torch.ones(L, S, dtype=torch.bool).tril())
     torch.testing.assert_close(by_library, with_attnlib(first_at_first))
     assert not torch.allclose(by_library, with_attnlib(masks.causal()), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+def test_hugging_face_reads_bool_pairs_with_sdpa_and_adds_them_with_eager(kind):
+    pairs = PAIRS[kind].dense(*SQUARE).expand(B, 1, *SQUARE)
+    with_library, with_attnlib, _ = hugging_face("sdpa")
+    torch.testing.assert_close(with_library(pairs), with_attnlib(masks.from_tensor(pairs)))
+    with_library, with_attnlib, _ = hugging_face("eager")
+    by_library = with_library(pairs)
+    torch.testing.assert_close(by_library, with_attnlib(None, bias=pairs.float()))
+    assert not torch.allclose(by_library, with_attnlib(masks.from_tensor(pairs)), rtol=1e-3, atol=1e-3)
 
 
 def test_zeros_on_the_left_survive_the_conversion_to_a_mask():
