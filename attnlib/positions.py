@@ -150,7 +150,7 @@ class Learned(nn.Module):
 class Rotary(nn.Module):
     """Rotary positions: turn each pair of columns of queries and keys by an angle that grows with the position.
 
-    Pair i of the token at ``pos`` turns by an angle θ, (a, b) being the pair (Su et al., 2021, equations 14–16
+    Pair i of the token at ``pos`` turns by an angle θ, (a, b) being the pair (Su et al., 2024, equations 14–16
     and 34)::
 
         θ  = (pos / scaling) · base^(−2i/d_k)

@@ -16,7 +16,7 @@ their own size. So time and memory follow what is open, and no L × S array is e
 
 Each piece is computed by torch's kernel for CPUs, which also gives the log-sum-exp; pieces of one block are joined by
 :func:`attnlib.kernels.online.merge`. On the way back that kernel gets the joined output and log-sum-exp, and so returns
-each piece's exact part of the gradient, as between the devices of ring attention (Liu et al., 2023).
+each piece's exact part of the gradient, as between the devices of ring attention (Liu et al., 2024).
 """
 
 import math

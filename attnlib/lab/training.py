@@ -105,8 +105,8 @@ def train(
 def accuracy(model: nn.Module, batches: list[Batch], *, of_tokens: bool = False) -> float:
     """Return the share of sequences that the model says without a single wrong token; or the share of right tokens.
 
-    For a decoder that is the share that greedy search would write, though the model reads the right target here: as
-    long as it has said nothing wrong, what it would have written is what it reads.
+    For a decoder that cannot see the answer, that is the share that greedy search would write, though the model reads
+    the right target here: as long as it has said nothing wrong, what it would have written is what it reads.
 
     >>> from attnlib.lab.models import Tagger
     >>> from attnlib.lab.tasks import reversal
