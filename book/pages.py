@@ -8,6 +8,8 @@ from pathlib import Path
 
 from bs4 import BeautifulSoup
 
+from .figures import lay_out_figures
+
 # Glyphs are drawn by CSS from a font that the page loads anyway; the theme's script holds 1.5 MB of icons.
 UNUSED_SCRIPTS = ("scripts/fontawesome.js",)
 # Search runs on search.html; other pages only send the reader there.
@@ -23,15 +25,16 @@ def mend_pages(app, failure):
         return
     for path in sorted(Path(app.outdir).rglob("*.html")):
         if "_static" not in path.parts:
-            path.write_text(mended(path.read_text("utf-8")), "utf-8")
+            path.write_text(mended(path.read_text("utf-8"), path.parent), "utf-8")
 
 
-def mended(text):
+def mended(text, folder):
     # Coloured code is most of a page's elements, and nothing in it is mended: it is not parsed.
     code = []
     page = BeautifulSoup(CODE.sub(lambda match: code.append(match[0]) or KEPT, text), "html.parser")
     for mend in MENDS:
         mend(page)
+    lay_out_figures(page, folder)
     blocks = iter(code)
     return re.sub(re.escape(KEPT), lambda match: next(blocks), str(page))
 

@@ -3,6 +3,7 @@
 ==================  ========================================================================
 ``example``         three tokens, *cats chase mice*
 ``source``          attnlib's own source, shown in a chapter
+``figures``         the book's style, stored as SVG, in panels that the site lays out (needs IPython)
 ``tasks``           reversal, sorting, copying: what each needs, and what is kept for tests
 ``numerals``        translation in small: numbers in words (needs num2words)
 ``models``          small models, and recurrence and convolution of the same size

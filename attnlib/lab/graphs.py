@@ -118,7 +118,7 @@ def shortest_path(readers: Readers, n: int) -> list[Point]:
 def rounds_and_arrows(readers: Readers, n: int) -> tuple[int, int]:
     """Return how many rounds one layer over n places takes, and how many arrows lead to its points.
 
-    In a round, everything is computed whose inputs are ready. An arrow is work.
+    In a round, everything is computed whose inputs are ready. What an arrow costs depends on the layer.
 
     >>> rounds_and_arrows(recurrent(9), 9), rounds_and_arrows(self_attention(9), 9)
     ((9, 17), (1, 81))

@@ -13,9 +13,26 @@ function markScrollers() {
   }
 }
 
+// An equation that is wider than a phone is set smaller, as long as it stays legible; beyond that it scrolls.
+const SMALLEST_EQUATION = 0.6;
+
+function fitEquations() {
+  for (const equation of document.querySelectorAll("mjx-container[display=true]")) {
+    equation.dataset.size ??= equation.style.fontSize || "100%";
+    equation.style.fontSize = equation.dataset.size;
+    const room = equation.clientWidth / equation.scrollWidth;  // not a number inside a closed fold
+    if (room < 1) equation.style.fontSize = `calc(${equation.dataset.size} * ${Math.max(0.98 * room, SMALLEST_EQUATION)})`;
+  }
+}
+
+function fit() {
+  fitEquations();
+  markScrollers();
+}
+
 window.addEventListener("load", async () => {
   if (window.MathJax?.startup) await MathJax.startup.promise;
-  markScrollers();
+  fit();
 });
-window.addEventListener("resize", markScrollers);
-document.addEventListener("toggle", markScrollers, true);
+window.addEventListener("resize", fit);
+document.addEventListener("toggle", fit, true);

@@ -1,17 +1,24 @@
-"""What a figure carries: a name, a caption, words for those who cannot see it, and numbers that are true."""
+"""What a figure carries: the book's style, a name, a caption, words for those who cannot see it, true numbers."""
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import cache
+from importlib import resources
 
+import matplotlib
+import numpy as np
 from nbformat import NotebookNode
 
-from tests.book.images import images
+from attnlib.lab.figures import COLUMN, DIVERGING, HEAT, TINTS
+from tests.book.drawings import drawings, pictures, shape_of
 from tests.book.prose import Bound, Paragraph, read
 from tests.book.stored import UNCHECKED, code_cells, readable, tags
 from tests.book.unbound import NUMBER, unbound_in
 
-WIDEST = 1000  # pixels: 5 inches at 160 dots an inch, with room for labels
+WIDEST = COLUMN * 72  # points
+PHONE = 328 * 72 / 96  # points: a screen of 360 pixels, less the page's margins
+SMALLEST_LETTERS = 6.6  # points on that phone, where a panel that is wider is shown smaller
 SHORTEST_ALT = 30  # characters: less cannot say what a picture shows
 
 
@@ -21,8 +28,8 @@ def problems_of_figures(notebook: NotebookNode) -> list[str]:
     return [
         f"{figure_name(cell) or 'a figure without a name'}: {problem}"
         for cell in code_cells(notebook)
-        if images(cell.outputs)
-        for problem in _problems_of_image(cell) + _problems_of_words(cell) + _untrue_numbers(cell, numbers)
+        if drawings(cell.outputs) or pictures(cell.outputs)
+        for problem in _problems_of_drawing(cell) + _problems_of_words(cell) + _untrue_numbers(cell, numbers)
     ]
 
 
@@ -49,12 +56,52 @@ def _alt(cell: NotebookNode) -> str:
     return cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "").strip()
 
 
-def _problems_of_image(cell: NotebookNode) -> list[str]:
-    drawn = images(cell.outputs)
-    problems = [f"{image.width} pixels wide, more than {WIDEST}" for image in drawn if image.width > WIDEST]
+def _problems_of_drawing(cell: NotebookNode) -> list[str]:
+    drawn = drawings(cell.outputs)
+    problems = [problem for drawing in drawn for problem in _problems_of_style(drawing)]
+    if pictures(cell.outputs):
+        problems.append("stored as pixels: call book_style() of attnlib.lab.figures before the first figure")
     if len(drawn) > 1:
-        problems.append(f"{len(drawn)} images in one cell, but a name and words for one")
+        problems.append(f"{len(drawn)} figures in one cell, but a name and words for one")
     return problems
+
+
+def _problems_of_style(drawing: str) -> Iterator[str]:
+    """Where a drawing leaves the book's style: too wide, letters too small on a phone, a colour of its own."""
+    shape = shape_of(drawing)
+    if shape.width > WIDEST + 1:
+        yield f"{shape.width / 72:.1f} inches wide, more than the column's {COLUMN}"
+    widest = max(shape.panels)
+    letters = shape.smallest_letters * min(1, PHONE / widest)
+    if letters < SMALLEST_LETTERS:
+        yield (
+            f"letters of {shape.smallest_letters:.1f} points shrink to {letters:.1f} on a phone, because a panel is "
+            f"{widest / 72:.1f} inches wide: draw it narrower, or in panels side by side that do not touch"
+        )
+    for colour in shape.colours:
+        if not _is_ours(colour):
+            yield f"the colour {colour} is not of the book's style: its cycle C0 … C6, a grey, TINTS, HEAT or DIVERGING"
+    if shape.has_background:
+        yield "it has a background, which would be a white box in dark mode: call book_style()"
+
+
+def _is_ours(colour: str) -> bool:
+    channels = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)])
+    return np.ptp(channels) <= A_GREY or np.abs(_our_colours() - channels).max(axis=1).min() <= NEAR
+
+
+A_GREY = 36  # of 255, between the largest and the smallest channel: the page's inks are a little blue
+NEAR = 6
+
+
+@cache
+def _our_colours() -> np.ndarray:
+    """All colours of the style, red, green and blue from 0 to 255."""
+    style = resources.files("attnlib.lab").joinpath("book.mplstyle")
+    cycle = matplotlib.rc_params_from_file(style, use_default_template=False)["axes.prop_cycle"].by_key()["color"]
+    named = [matplotlib.colors.to_rgb(colour) for colour in [*cycle, *TINTS]]
+    maps = [matplotlib.colormaps[name](np.linspace(0, 1, 256))[:, :3] for name in (HEAT, DIVERGING)]
+    return np.round(255 * np.concatenate([named, *maps]))
 
 
 def _problems_of_words(cell: NotebookNode) -> list[str]:
@@ -80,7 +127,8 @@ def _untrue_numbers(cell: NotebookNode, printed: set[str]) -> list[str]:
     for kind, text in (("caption", _caption(cell)), ("alternative text", _alt(cell))):
         for part in read(text):
             if isinstance(part, Paragraph):
-                untrue = [number for number in unbound_in(part) if normal(number) not in printed]
+                measured = [number.text for number in unbound_in(part) if number.measured]
+                untrue = [number for number in measured if normal(number) not in printed]
                 problems += [f"the {kind} says {number}, which stands in no text output" for number in untrue]
                 problems += [f"<data> binds nothing in the {kind}" for piece in part.pieces if isinstance(piece, Bound)]
     return problems
@@ -89,7 +137,7 @@ def _untrue_numbers(cell: NotebookNode, printed: set[str]) -> list[str]:
 def numbers_printed(notebook: NotebookNode) -> set[str]:
     """Every number in the text outputs of a notebook that the tests compare."""
     compared = (cell for cell in code_cells(notebook) if not tags(cell) & UNCHECKED)
-    outputs = (output for cell in compared for output in cell.outputs if not images([output]))
+    outputs = (output for cell in compared for output in cell.outputs if not drawings([output]))
     return {normal(number) for output in outputs for number in NUMBER.findall(readable(output))}
 
 

@@ -15,7 +15,7 @@ import pytest
 from nbformat import NotebookNode
 from nbval.plugin import IPyNbCell, IPyNbFile
 
-from tests.book.images import difference, images
+from tests.book.drawings import SVG, difference, drawings
 from tests.book.prose import Bound
 from tests.book.shown import NotANumber, agrees, encode_for_the_tests, names_code, read_shown, why_wrong
 from tests.book.stored import UNCHECKED, readable, tags
@@ -74,9 +74,9 @@ class Cell(IPyNbCell):
                 self.raise_cell_error("Numbers may differ here; the words around them do too", f"{stored}\n{printed}")
 
     def compare_outputs(self, test, ref, skip_compare=None):
-        if not super().compare_outputs(test, ref, skip_compare):
+        if not super().compare_outputs(test, ref, (*(skip_compare or self.parent.skip_compare), SVG)):
             return False
-        differs = difference(images(ref), images(test))
+        differs = difference(drawings(ref), drawings(test))
         if last_words(ref) != last_words(test):
             differs = "the stored traceback is not the one that the code gives"
         if differs:

@@ -83,6 +83,9 @@ class Visit:
     def open_folds(self):
         self.page.evaluate("document.querySelectorAll('details').forEach(fold => fold.open = true)")
 
+    def close_folds(self):
+        self.page.evaluate("document.querySelectorAll('details').forEach(fold => fold.open = false)")
+
     def close(self):
         self.context.close()
 
@@ -161,6 +164,33 @@ def scrolls_sideways(visit: Visit) -> list[str]:
             return wide.slice(-3).map(element => "too wide: " + element.outerHTML.slice(0, 200))
                 .concat("the page is " + document.documentElement.scrollWidth + " px wide");
         }"""
+    )
+
+
+def cuts_equations(visit: Visit) -> list[str]:
+    """Equations that a phone does not show whole."""
+    visit.open_folds()
+    visit.resize(PHONE)
+    return visit.page.evaluate(
+        """async () => {
+            // Equations are fitted when the window tells of its new size, before the next frame but one.
+            await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+            return [...document.querySelectorAll("mjx-container[display=true]")]
+                .filter(equation => equation.scrollWidth > equation.clientWidth)
+                .map(equation => `${equation.scrollWidth} px in ${equation.clientWidth}: `
+                    + equation.querySelector("mjx-assistive-mml")?.textContent.trim().slice(0, 120));
+        }"""
+    )
+
+
+def cuts_code(visit: Visit) -> list[str]:
+    """Code that a reader sees at once, and that does not fit its box on a desktop."""
+    visit.resize(DESKTOP)
+    visit.close_folds()
+    return visit.page.evaluate(
+        """() => [...document.querySelectorAll(".cell_input pre, div.highlight-python pre")]
+            .filter(code => code.checkVisibility() && code.scrollWidth > code.clientWidth)
+            .map(code => `${code.scrollWidth} px in ${code.clientWidth}: ` + code.textContent.slice(0, 120))"""
     )
 
 
@@ -245,9 +275,14 @@ def names_other_hosts(path: Path) -> list[str]:
 
 
 def leaves_images_unsaid(path: Path) -> list[str]:
-    """Images without alternative text, or with the name of their file for one."""
-    images = parsed(path).select("img")
-    return [f"no alternative text: {image}" for image in images if not _says_something(image.get("alt", ""))]
+    """Images without alternative text, or with the name of their file for one; the panels of a figure share one."""
+    images = parsed(path).select('img, [role="img"]')
+    images = [image for image in images if not image.find_parent(attrs={"role": "img"})]
+    return [
+        f"no alternative text: {image}"
+        for image in images
+        if not _says_something(image.get("alt") or image.get("aria-label", ""))
+    ]
 
 
 def _says_something(text: str) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from tests.book.images import images
+from tests.book.drawings import drawings
 from tests.book.prose import text_of_html
 from tools.execute import read_text
 
@@ -69,7 +69,7 @@ def problems_of_tags(notebook: NotebookNode) -> list[str]:
             problems.append(f"a cell that is never run:\n{_indent(cell.source)}")
         if COMMENT.search(cell.source):
             problems.append(f"write a tag in the cell's metadata, not a comment:\n{_indent(cell.source)}")
-        if tags(cell) & UNCHECKED and images(cell.outputs):
+        if tags(cell) & UNCHECKED and drawings(cell.outputs):
             problems.append(f"a figure that no test compares:\n{_indent(cell.source)}")
     return problems
 
@@ -102,7 +102,7 @@ def _first_difference(written: dict, stored: dict) -> str:
 
 
 def readable(output: NotebookNode) -> str:
-    """All that a reader can read in an output, images apart."""
+    """All that a reader can read in an output, figures apart."""
     if output.output_type == "stream":
         return output.text
     if output.output_type == "error":

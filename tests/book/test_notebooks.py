@@ -6,12 +6,14 @@ import nbformat
 import pytest
 import yaml
 
+from tests.book.budget import problems_of_budget
 from tests.book.figures import problems_of_figures, repeated_names
+from tests.book.over_budget import OLD_PAGES, OVER_BUDGET
 from tests.book.shape import problems_of_shape
 from tests.book.stored import problems_of_counts, problems_of_outputs, problems_of_tags, problems_of_twin
 from tools.execute import ROOT, documents, notebook_of, stale_notebooks, texts
 
-GUARDS = [problems_of_counts, problems_of_outputs, problems_of_tags, problems_of_figures, problems_of_shape]
+GUARDS = [problems_of_counts, problems_of_outputs, problems_of_tags, problems_of_figures]
 
 
 def name(text: Path) -> str:
@@ -22,10 +24,16 @@ def notebook(text: Path) -> nbformat.NotebookNode:
     return nbformat.read(notebook_of(text), as_version=4)
 
 
-every_chapter = pytest.mark.parametrize("text", texts(), ids=name)
+def is_chapter(text: Path) -> bool:
+    """Whether a text teaches: it lies in the folder of a part, `2_algorithm`; the others welcome, or are looked up."""
+    return text.parent.name[0].isdigit()
 
 
-@every_chapter
+every_notebook = pytest.mark.parametrize("text", texts(), ids=name)
+every_chapter = pytest.mark.parametrize("text", list(filter(is_chapter, texts())), ids=name)
+
+
+@every_notebook
 @pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.__name__.removeprefix("problems_of_"))
 def test_a_notebook_is_as_it_should_be(text, guard):
     problems = guard(notebook(text))
@@ -33,6 +41,27 @@ def test_a_notebook_is_as_it_should_be(text, guard):
 
 
 @every_chapter
+def test_a_chapter_has_its_shape(text):
+    problems = problems_of_shape(notebook(text))
+    assert not problems, f"{name(text)}:\n" + "\n".join(problems)
+
+
+@every_chapter
+def test_a_page_keeps_its_budget(text):
+    problems = problems_of_budget(notebook(text), OVER_BUDGET.get(name(text)))
+    assert not problems, f"{name(text)}:\n" + "\n".join(problems)
+
+
+def test_the_first_page_keeps_its_budget():
+    assert problems_of_budget(notebook(ROOT / "text" / "index.md")) == []
+
+
+def test_only_pages_that_came_before_the_budget_may_exceed_it():
+    assert OVER_BUDGET.keys() <= OLD_PAGES
+    assert all(OVER_BUDGET.values()), "a page inside its budget has no row"
+
+
+@every_notebook
 def test_a_notebook_says_what_its_text_says(text):
     problems = problems_of_twin(text, notebook(text))
     assert not problems, "\n".join(problems)

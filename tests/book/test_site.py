@@ -98,6 +98,16 @@ def test_pages_do_not_scroll_sideways_on_a_phone(visit):
     assert site.scrolls_sideways(visit) == []
 
 
+def test_pages_show_equations_whole_on_a_phone(visit):
+    if visit.way == "served":  # the colours change no width
+        assert site.cuts_equations(visit) == []
+
+
+def test_pages_show_code_whole_on_a_desktop(visit):
+    if visit.way == "served":
+        assert site.cuts_code(visit) == []
+
+
 def test_pages_are_reached_by_keyboard(visit):
     # The colours and the way of loading change nothing here, and this is the longest walk.
     if visit.way == "served":
@@ -163,6 +173,7 @@ def test_a_copy_with_nothing_spoiled_passes(guard, spoil):
         (site.names_other_hosts, '<link rel="preconnect" href="//example.org">'),
         (site.leaves_images_unsaid, '<img src="../_static/logo.svg">'),
         (site.leaves_images_unsaid, '<img src="../_static/logo.svg" alt="placeholder">'),
+        (site.leaves_images_unsaid, '<div role="img"><img src="../_static/logo.svg" alt=""></div>'),
         (site.leaves_images_unsaid, '<img src="../_static/logo.svg" alt="../_static/logo.svg">'),
     ],
 )
@@ -182,6 +193,8 @@ def test_a_spoiled_text_is_seen(guard, more, spoil):
         (site.shows_raw_mathematics, r'<mjx-container><mjx-merror data-mjx-error="x"></mjx-merror></mjx-container>'),
         (site.scrolls_sideways, '<div style="width: 400px">wide</div>'),
         (site.scrolls_sideways, f'<p style="white-space: nowrap">{"wide " * 40}</p>'),
+        (site.cuts_equations, rf'<div class="math">\[a {"+ b" * 30}\]</div>'),
+        (site.cuts_code, f'<div class="cell_input"><pre>{"x" * 120}</pre></div>'),
         (site.is_inaccessible, "<button></button>"),
         (site.is_inaccessible, '<p style="color: #bbb; background: #fff">pale</p>'),
         (site.is_inaccessible, "<details><summary>A fold</summary><button></button></details>"),

@@ -1,5 +1,6 @@
 """Every guard that reads a notebook is seen to fail: each way to spoil a good chapter is caught and named."""
 
+import re
 from copy import deepcopy
 
 import nbformat
@@ -9,7 +10,7 @@ from tests.book.figures import problems_of_figures, repeated_names
 from tests.book.good_chapter import COMPUTE, FIGURE, GOOD_TEXT, LATEX, RAISES, code_cells, replace_in_prose
 from tests.book.shape import problems_of_shape
 from tests.book.stored import problems_of_counts, problems_of_outputs, problems_of_tags, problems_of_twin
-from tests.book.unbound import problems_of_notebook, problems_of_page
+from tests.book.unbound import CountNothingComputes, problems_of_notebook, problems_of_page
 from tools.execute import execute, read_text, store
 
 
@@ -101,6 +102,34 @@ def bind_in_caption(notebook):
     code_cells(notebook)[FIGURE].metadata.mystnb.figure.caption = 'It takes <data value="weights[0]">0.76</data>.'
 
 
+def redraw(notebook, old, new):
+    """Edit the stored drawing, which is what the guards of style look at."""
+    data = code_cells(notebook)[FIGURE].outputs[0].data
+    assert re.search(old, data["image/svg+xml"]), f"the good chapter's figure no longer holds {old!r}"
+    data["image/svg+xml"] = re.sub(old, new, data["image/svg+xml"])
+
+
+def draw_wide(notebook):
+    redraw(notebook, r'width="[\d.]+pt"', 'width="600pt"')
+
+
+def draw_small_letters(notebook):
+    redraw(notebook, r"scale\(0\.\d+ -0\.\d+\)", "scale(0.06 -0.06)")
+
+
+def draw_another_colour(notebook):
+    redraw(notebook, "#0072b2", "#00ffb2")
+
+
+def draw_a_background(notebook):
+    redraw(notebook, r'(?s)(<g id="patch_1">.*?)fill: none', r"\1fill: #ffffff")
+
+
+def store_pixels(notebook):
+    data = code_cells(notebook)[FIGURE].outputs[0].data
+    data["image/png"] = data.pop("image/svg+xml")
+
+
 def draw_twice(notebook):
     code_cells(notebook)[FIGURE].outputs *= 2
 
@@ -126,23 +155,23 @@ def fraction_in_one_character(notebook):
 
 
 def number_in_heading(notebook):
-    replace_in_prose(notebook, "## Weights", "## Weights of 64 tokens")
+    replace_in_prose(notebook, "## Weights", "## Weights of 0.64")
 
 
 def number_in_table(notebook):
-    replace_in_prose(notebook, "| a half |", "| a half of 64 |")
+    replace_in_prose(notebook, "| a half |", "| a half of 0.64 |")
 
 
 def number_in_nested_box(notebook):
-    replace_in_prose(notebook, "The last weight,", "The last weight of 64,")
+    replace_in_prose(notebook, "The last weight,", "The last weight of 64 %,")
 
 
 def number_in_title_of_box(notebook):
-    replace_in_prose(notebook, "{exercise} Another token", "{exercise} Another 64 tokens")
+    replace_in_prose(notebook, "{exercise} Another token", "{exercise} Another 64 times")
 
 
 def number_in_formula(notebook):
-    replace_in_prose(notebook, "$1$", "$1 + 64$")
+    replace_in_prose(notebook, "$1$", "$1 + 0.64$")
 
 
 def uncite(notebook):
@@ -221,18 +250,23 @@ CAUGHT = [
     (lie_in_caption, problems_of_figures, "the caption says 0.76"),
     (lie_in_alt, problems_of_figures, "the alternative text says 0.76"),
     (bind_in_caption, problems_of_figures, "<data> binds nothing in the caption"),
-    (draw_twice, problems_of_figures, "2 images in one cell"),
+    (draw_twice, problems_of_figures, "2 figures in one cell"),
+    (draw_wide, problems_of_figures, "8.3 inches wide, more than the column's 7.6"),
+    (draw_small_letters, problems_of_figures, "letters of 6.0 points shrink to"),
+    (draw_another_colour, problems_of_figures, "the colour #00ffb2 is not of the book's style"),
+    (draw_a_background, problems_of_figures, "it has a background"),
+    (store_pixels, problems_of_figures, "stored as pixels"),
     (repeat_name, names, "fig-good-weights"),
     (unbind, problems_of_notebook, "no code computes the number 0.67"),
     (leave_open, problems_of_notebook, "a <data> inside a <data>"),
     (sign_outside, problems_of_notebook, "put all of the number inside <data>: −0.09"),
-    (number_in_heading, problems_of_notebook, "in: Weights of 64 tokens"),
+    (number_in_heading, problems_of_notebook, "in: Weights of 0.64"),
     (fraction_in_one_character, problems_of_notebook, "no code computes the number ½"),
-    (number_in_table, problems_of_notebook, "in: a half of 64"),
-    (number_in_nested_box, problems_of_notebook, "in: The last weight of 64,"),
-    (number_in_title_of_box, problems_of_notebook, "in: Another 64 tokens"),
-    (number_in_formula, problems_of_notebook, "no code computes the number 64"),
-    (uncite, problems_of_notebook, "no code computes the number 5998"),
+    (number_in_table, problems_of_notebook, "in: a half of 0.64"),
+    (number_in_nested_box, problems_of_notebook, "in: The last weight of 64 %,"),
+    (number_in_title_of_box, problems_of_notebook, "in: Another 64 times"),
+    (number_in_formula, problems_of_notebook, "no code computes the number 0.64"),
+    (uncite, problems_of_notebook, "no code computes the number 59.98"),
     (edit_code_alone, twin, "in the source of cell 3"),
     (edit_prose_alone, twin, "make execute"),
     (edit_tags_alone, twin, "in the metadata of cell 1"),
@@ -257,8 +291,15 @@ def test_a_vandal_is_caught(good, vandal, guard, complaint):
 
 def test_a_page_where_nothing_runs_can_bind_nothing():
     assert problems_of_page("All is well with token 2 and $1$.") == []
-    assert "the number 28" in problems_of_page("It reaches 28 points.")[0]
+    assert "the number 28.4" in problems_of_page("It reaches 28.4 points.")[0]
     assert "binds nothing" in problems_of_page('It is <data value="a">3</data>.')[0]
+
+
+def test_a_count_is_warned_of_with_the_way_to_bind_it(good):
+    spoilt = deepcopy(good)
+    replace_in_prose(spoilt, "How does", "In 64 ways, how does")
+    with pytest.warns(CountNothingComputes, match='<data value="an expression">64</data> binds it'):
+        assert problems_of_notebook(spoilt) == []
 
 
 def test_running_again_stores_the_same_bytes(good, tmp_path):

@@ -55,6 +55,8 @@ FIGURES = {
     "other colour": 'draw(colour="C1")',
     "a word outside": 'draw()\nplt.ylabel("weight")',
     "other label": 'draw(label="0.68")',
+    "larger label": "draw(points=11.5)",
+    "another cell": "draw(cell=0.52)",
     "two figures": "draw()\ndraw()",
     "image dropped": "draw()",
 }
@@ -68,7 +70,7 @@ def figures_spoilt(good, folder):
     notebook = execute(notebook, folder)
     for cell in notebook.cells[FIGURE + 1 :]:
         cell.source = "draw()\nplt.show()"
-    del notebook.cells[-1].outputs[0].data["image/png"]
+    del notebook.cells[-1].outputs[0].data["image/svg+xml"]
     return notebook
 
 
@@ -164,12 +166,14 @@ def test_a_good_chapter_passes_when_run(session):
     ("figure", "complaint"),
     [
         ("the same", ""),
-        ("line moved", "root mean square"),
-        ("other colour", "root mean square"),
-        ("a word outside", "pixels, the code draws it"),
-        ("other label", "in the worst tile"),
+        ("line moved", "the places of path"),
+        ("other colour", "the colours of path"),
+        ("a word outside", "differ by"),
+        ("other label", "#DejaVuSans-"),
+        ("larger label", "the sizes of g"),
+        ("another cell", "the colours of image"),
         ("two figures", 'number of outputs for key "text/plain"'),
-        ("image dropped", "0 images are stored, the code draws 1"),
+        ("image dropped", "0 figures are stored, the code draws 1"),
     ],
 )
 def test_another_figure_is_caught(session, figure, complaint):
