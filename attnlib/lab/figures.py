@@ -23,6 +23,7 @@ __all__ = ["COLUMN", "DIVERGING", "HEAT", "PANEL", "TINTS", "book_style", "to_sv
 COLUMN = 7.6  # inches: the width of the page's column on a desktop
 PANEL = 3.7  # inches: two of them fill the column, one of them a phone
 PAD = 0.03  # inches round what is drawn
+SLIVER = 1.0  # inches: what is narrower belongs to its neighbour, as a colour bar or the name of an axis does
 # Fills that black letters are read on, one for each of the first three colours of the style.
 TINTS = ("#bfdcf0", "#f9dcc4", "#c4e8d8")
 # From nothing to much; from less than nothing to more.
@@ -76,17 +77,23 @@ def panels_of(figure: Figure) -> list[tuple[float, float]]:
     What lies above or below each other is one panel, and so is a plot with its colour bar. A title or a legend of the
     whole figure keeps everything together.
     """
-    spans = sorted(_span(figure, artist) for artist in [*figure.axes, *figure.legends, *figure.texts])
+    axes = [ax for ax in figure.axes if ax.get_visible()]
+    whole = [*figure.legends, *figure.lines, *figure.patches, *figure.artists, *figure.texts]
+    whole += [artist for part in figure.subfigs for artist in (*part.legends, *part.texts)]
+    spans = sorted(span for artist in [*axes, *whole] if (span := _span(figure, artist)))
     panels: list[tuple[float, float]] = []
     for left, right, belongs in spans:
-        if panels and (left < panels[-1][1] or belongs):
+        if panels and (left < panels[-1][1] or belongs or panels[-1][1] - panels[-1][0] < SLIVER):
             panels[-1] = (panels[-1][0], max(panels[-1][1], right))
         else:
             panels.append((left, right))
     return panels
 
 
-def _span(figure: Figure, artist) -> tuple[float, float, bool]:
-    """From where to where an artist reaches, and whether it belongs to the one on its left."""
+def _span(figure: Figure, artist) -> tuple[float, float, bool] | None:
+    """From where to where an artist reaches, and whether it belongs to the one on its left; None: nowhere."""
     box = artist.get_tightbbox()
-    return box.x0 / figure.dpi, box.x1 / figure.dpi, artist.get_label() == "<colorbar>"
+    if box is None or not box.width or (hasattr(artist, "get_text") and not artist.get_text()):
+        return None
+    left, right = box.x0 / figure.dpi, box.x1 / figure.dpi
+    return left, right, artist.get_label() == "<colorbar>" or right - left < SLIVER

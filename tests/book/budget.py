@@ -10,12 +10,15 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 
 from nbformat import NotebookNode
 
 from tests.book.drawings import drawings
-from tests.book.prose import Directive, Formula, Paragraph, Words, read, text_of_html
-from tests.book.stored import tags
+from tests.book.prose import NOT_PROSE, Directive, Formula, Paragraph, Words, parser, read, split_options, text_of_html
+from tests.book.shape import headings_of
+from tests.book.stored import readable, tags
+from tools.execute import ROOT
 
 # What each measure is at most, and what to do about more.
 LIMITS = {
@@ -32,12 +35,13 @@ LIMITS = {
 
 FOLDED_CODE = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
 FOLDED_ANSWER = {"hide-output", "hide-cell"}
-NOT_COUNTED = {"Sources"}
+NEVER_SHOWN = {"remove-output", "remove-cell"}
+CODE_DIRECTIVES = {"code", "code-block", "sourcecode"}
+INCLUDES = {"include", "literalinclude"}
 WORD = re.compile(r"[\w’'·-]*\w[\w’'·-]*")
-FENCE = re.compile(r"^(```+|~~~+)\s*(?!\{)(\w*)\s*\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
 SOLUTION = re.compile(r"^(`{3,}|:{3,})\{solution\}.*?^\1\s*$", re.MULTILINE | re.DOTALL)
-PREDICT = re.compile(r"\bpredict\b", re.IGNORECASE)
-SHOWS_SOURCE = re.compile(r"\b(?:show_source|getsource|getsourcelines)\b")
+PREDICT = re.compile(r"\b(?:predict|guess) first\b|^prediction:|\bbefore you run\b", re.IGNORECASE)
+TABLE = re.compile(r"<table\b.*?</table>", re.DOTALL)
 
 
 @dataclass
@@ -77,36 +81,43 @@ def _judge(name: str, measures: Measures, limit: int, allowed: int | None) -> st
 def measure(notebook: NotebookNode) -> Measures:
     """Count a page as its reader meets it, from top to bottom."""
     measures = Measures()
-    section, in_solution, asked, pictures = "", False, False, 0
-    lines = plumbing = 0
-    for cell in notebook.cells:
+    section, in_solution, in_sources, asked = "", False, False, False
+    pictures = seen = lines = plumbing = 0
+    sources = _cell_of_sources(notebook)
+    for place, cell in enumerate(notebook.cells):
         if cell.cell_type == "markdown":
-            for part in _parts(cell.source):
+            for part in read(SOLUTION.sub("", cell.source)):
                 if isinstance(part, Directive) and part.name in ("solution-start", "solution-end"):
                     in_solution = part.name == "solution-start"
                 elif isinstance(part, Directive) and part.name in ("figure", "image"):
-                    pictures += 1
+                    pictures, seen = pictures + 1, seen + 1
                 elif isinstance(part, Paragraph) and part.heading == 2:
                     section = part.text
-                if in_solution or section in NOT_COUNTED:
+                    in_sources = place == sources and section == "Sources"
+                if in_solution or in_sources:
                     continue
                 measures.add("words", _words(part), f"section {section or 'the title'}")
                 asked |= isinstance(part, Paragraph) and bool(PREDICT.search(part.text))
-                if not pictures:
+                if not seen:
                     measures.values["words before a picture"] = measures.values["words"]
-            if not in_solution:
-                for code in _code_in(cell.source):
+            if not in_solution and not in_sources:
+                for code in _code_in(SOLUTION.sub("", cell.source), measures):
                     lines += _count_lines(code, measures)
             continue
         if in_solution:
             continue
-        measures.add("words", sum(map(_words, _prose_displayed(cell))), "prose that code displays")
-        measures.add("library lines", _library_lines(cell), _beginning(cell.source))
-        if asked and cell.outputs:
-            if not tags(cell) & FOLDED_ANSWER:
-                measures.add("open predictions", 1, _beginning(cell.source))
-            asked = False
-        pictures += len(drawings(cell.outputs)) if not tags(cell) & FOLDED_ANSWER else 0
+        if not tags(cell) & NEVER_SHOWN:
+            measures.add("words", sum(map(_words, _prose_displayed(cell))), "prose that code displays")
+            if not seen:
+                measures.values["words before a picture"] = measures.values["words"]
+            measures.add("library lines", _library_lines(cell), _beginning(cell.source))
+            if asked and cell.outputs:
+                if not tags(cell) & FOLDED_ANSWER:
+                    measures.add("open predictions", 1, _beginning(cell.source))
+                asked = False
+            # A figure that answers a prediction is folded: it is one, but nobody sees it first.
+            pictures += len(drawings(cell.outputs))
+            seen += len(drawings(cell.outputs)) if not tags(cell) & FOLDED_ANSWER else 0
         if not tags(cell) & FOLDED_CODE:
             lines += _count_lines(cell.source, measures)
             plumbing += _count_plumbing(cell.source, measures)
@@ -115,32 +126,49 @@ def measure(notebook: NotebookNode) -> Measures:
     return measures
 
 
+def _cell_of_sources(notebook: NotebookNode) -> int | None:
+    """The cell of the section of sources, if it is the last one of the page and no other."""
+    headings = [heading for heading in headings_of(notebook) if heading.level == 2]
+    return headings[-1].cell if headings and headings[-1].title == "Sources" else None
+
+
 # Words
 
 
-def _parts(markdown: str) -> Iterator[Paragraph | Formula | Directive]:
-    return read(SOLUTION.sub("", FENCE.sub("", markdown)))
-
-
 def _words(part: Paragraph | Formula | Directive) -> int:
-    return len(WORD.findall(re.sub(r"\$[^$]*\$", " x ", part.text))) if isinstance(part, Paragraph) else 0
+    match part:
+        case Paragraph():
+            return len(WORD.findall(re.sub(r"\$[^$]*\$", " x ", part.text)))
+        case Directive(name="raw" | "eval-rst", body=body):
+            return len(WORD.findall(text_of_html(body)))
+    return 0
 
 
 def _prose_displayed(cell: NotebookNode) -> Iterator[Paragraph | Formula | Directive]:
     """What a cell displays as Markdown or HTML is prose, tables of numbers and source apart."""
     for output in cell.outputs:
         data = output.get("data", {})
-        yield from _parts(data.get("text/markdown", ""))
-        if "<table" not in data.get("text/html", ""):
-            yield Paragraph([Words(text_of_html(data.get("text/html", "")))])
+        yield from read(data.get("text/markdown", ""))
+        yield Paragraph([Words(text_of_html(TABLE.sub("", data.get("text/html", ""))))])
 
 
 # Code
 
 
-def _code_in(markdown: str) -> Iterator[str]:
-    """The blocks of Python that stand in the text."""
-    return (code for _, language, code in FENCE.findall(SOLUTION.sub("", markdown)) if language in ("python", "py"))
+def _code_in(markdown: str, measures: Measures) -> Iterator[str]:
+    """The code that stands in the text, in whatever language; what is included from elsewhere is the library's."""
+    for token in parser().parse(markdown):
+        if token.type == "code_block" or (token.type == "fence" and not token.info.startswith("{")):
+            yield token.content
+        elif token.type in ("fence", "colon_fence"):
+            name = token.info.strip().removeprefix("{").partition("}")[0]
+            body = split_options(token.content)[1]
+            if name in CODE_DIRECTIVES:
+                yield body
+            elif name in INCLUDES:
+                measures.add("library lines", 1, token.info.strip())
+            elif name not in NOT_PROSE:
+                yield from _code_in(body, measures)
 
 
 def _count_lines(source: str, measures: Measures) -> int:
@@ -171,8 +199,8 @@ def _count_plumbing(source: str, measures: Measures) -> int:
 
 def _statements(source: str) -> list[ast.stmt]:
     try:
-        tree = ast.parse(source)
-    except SyntaxError:  # a magic of IPython
+        tree = ast.parse(re.sub(r"^(\s*)[%!].*", r"\1pass", source, flags=re.MULTILINE))  # magics of IPython
+    except SyntaxError:  # another language
         return []
     return [node for node in ast.walk(tree) if isinstance(node, ast.stmt)]
 
@@ -186,36 +214,48 @@ def _is_plumbing(node: ast.stmt) -> bool:
     match node:
         case ast.Assert():
             return True
-        case ast.Expr(value=ast.Call(func=function)):
-            return _is_teller(ast.unparse(function))
-        case ast.For(body=body) | ast.With(body=body) | ast.If(body=body):
-            return all(map(_is_plumbing, body))
-        case ast.Assign(value=value) | ast.AnnAssign(value=value):
-            return _is_text(value)
+        case ast.For() | ast.If():
+            return all(map(_is_plumbing, node.body + node.orelse))
+        case ast.With():
+            return all(map(_is_plumbing, node.body))
+        case ast.Expr(value=value) | ast.Assign(value=value):
+            return _is_text(value) or any(_tells(inner) for inner in ast.walk(value))
     return False
 
 
-def _is_teller(name: str) -> bool:
-    return bool(re.search(r"(?:^|\.)(?:print|display|pprint|set_printoptions|assert_\w+|allclose)$", name))
+def _tells(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and bool(TELLS.search(ast.unparse(node.func)))
 
 
-def _is_text(value: ast.expr | None) -> bool:
-    """Whether a value is made only to be read: an f-string, a format, a join of strings."""
+TELLS = re.compile(r"(?:^|\.)(?:print|pprint|display|stdout\.write|set_printoptions|assert_\w+|allclose)$")
+
+
+def _is_text(value: ast.expr) -> bool:
+    """Whether a value is made only to be read: an f-string, or a format of one."""
     match value:
         case ast.JoinedStr():
             return True
-        case ast.Call(func=ast.Attribute(value=owner, attr=method)):
-            return method in ("format", "join", "ljust", "rjust") and isinstance(owner, ast.Constant | ast.JoinedStr)
+        case ast.Call(func=ast.Attribute(value=ast.Constant() | ast.JoinedStr(), attr="format" | "ljust" | "rjust")):
+            return True
+        case ast.Call(func=ast.Attribute(value=ast.Constant(), attr="join"), args=[argument]):
+            return any(isinstance(inner, ast.JoinedStr) for inner in ast.walk(argument))
     return False
 
 
 def _library_lines(cell: NotebookNode) -> int:
-    """The lines of source that a cell displays without the page having written them."""
-    shown = [output.get("data", {}).get("text/markdown", "") for output in cell.outputs]
-    code = "".join(code for text in shown for _, _, code in FENCE.findall(text))
-    if not code and SHOWS_SOURCE.search(cell.source):
-        code = "".join(output.get("text", "") for output in cell.outputs)
-    return sum(bool(line.strip()) for line in code.splitlines())
+    """The lines of source that a cell displays: as code, or as any text in which attnlib's own lines stand."""
+    outputs = [output for output in cell.outputs if output.output_type != "error"]
+    displayed = "\n".join(output.get("data", {}).get("text/markdown", "") for output in outputs)
+    code = [line for block in _code_in(displayed, Measures()) for line in block.splitlines() if line.strip()]
+    told = [line for output in outputs for line in readable(output).splitlines() if line.strip() in _library()]
+    return max(len(code), len(told) if len(told) > 2 else 0)  # a line or two may be alike by chance
+
+
+@cache
+def _library() -> set[str]:
+    """The lines of the package that say something of their own."""
+    texts = (path.read_text("utf-8") for path in (ROOT / "attnlib").rglob("*.py"))
+    return {line.strip() for text in texts for line in text.splitlines() if len(line.strip()) > 12}
 
 
 def _beginning(source: str) -> str:

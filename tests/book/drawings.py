@@ -20,7 +20,7 @@ PIXELS = ("image/png", "image/jpeg")
 # A line moved by a thousandth of a panel's axis moves by 0.15 points or more.
 A_PLACE = 0.1  # points
 A_SIZE = 1e-3
-A_COLOUR = 2  # of 255
+A_COLOUR = 4  # of 255: neighbours in a map of colours differ by as much
 
 PLACES = {"d", "x", "y", "x1", "y1", "x2", "y2", "points", "transform", "viewBox", "width", "height"}
 # Matplotlib makes an id from what it names, so that it changes with the last digit.
@@ -96,7 +96,7 @@ def _marks(drawing: str) -> Iterator[Mark]:
             value = COLOUR.sub("#", value)
             if _local(name) in PLACES:
                 # The size of letters is a factor in a transform, where a little is a lot.
-                sizes += map(float, re.findall(r"scale\((-?[\d.]+)", value))
+                sizes += [float(factor) for pair in re.findall(r"scale\(([^)]*)\)", value) for factor in pair.split()]
                 places += map(float, NUMBER.findall(value))
                 value = NUMBER.sub("·", value)
             elif _local(name) == "style":

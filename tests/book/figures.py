@@ -19,6 +19,7 @@ from tests.book.unbound import NUMBER, unbound_in
 WIDEST = COLUMN * 72  # points
 PHONE = 328 * 72 / 96  # points: a screen of 360 pixels, less the page's margins
 SMALLEST_LETTERS = 6.6  # points on that phone, where a panel that is wider is shown smaller
+LONGEST_CAPTION = 60  # words: more is prose that no budget counts
 SHORTEST_ALT = 30  # characters: less cannot say what a picture shows
 
 
@@ -28,7 +29,7 @@ def problems_of_figures(notebook: NotebookNode) -> list[str]:
     return [
         f"{figure_name(cell) or 'a figure without a name'}: {problem}"
         for cell in code_cells(notebook)
-        if drawings(cell.outputs) or pictures(cell.outputs)
+        if drawings(cell.outputs) or pictures(cell.outputs) or _drawn_by_hand(cell)
         for problem in _problems_of_drawing(cell) + _problems_of_words(cell) + _untrue_numbers(cell, numbers)
     ]
 
@@ -61,9 +62,16 @@ def _problems_of_drawing(cell: NotebookNode) -> list[str]:
     problems = [problem for drawing in drawn for problem in _problems_of_style(drawing)]
     if pictures(cell.outputs):
         problems.append("stored as pixels: call book_style() of attnlib.lab.figures before the first figure")
+    if _drawn_by_hand(cell):
+        problems.append("drawn in HTML, where nothing holds its style and nothing compares it: use matplotlib")
     if len(drawn) > 1:
         problems.append(f"{len(drawn)} figures in one cell, but a name and words for one")
     return problems
+
+
+def _drawn_by_hand(cell: NotebookNode) -> bool:
+    html = "".join(output.get("data", {}).get("text/html", "") for output in cell.outputs)
+    return "<svg" in html or "data:image" in html
 
 
 def _problems_of_style(drawing: str) -> Iterator[str]:
@@ -112,6 +120,8 @@ def _problems_of_words(cell: NotebookNode) -> list[str]:
         missing.append("no caption: mystnb: {figure: {caption: …}} in the cell's metadata")
     if not _alt(cell):
         missing.append("no alternative text: mystnb: {image: {alt: …}} in the cell's metadata")
+    elif len(_caption(cell).split()) > LONGEST_CAPTION:
+        missing.append(f"a caption of more than {LONGEST_CAPTION} words: say it in the text")
     elif len(_alt(cell)) < SHORTEST_ALT:
         missing.append(f"the alternative text says too little: {_alt(cell)!r}")
     elif _alt(cell) == _caption(cell):
@@ -127,8 +137,7 @@ def _untrue_numbers(cell: NotebookNode, printed: set[str]) -> list[str]:
     for kind, text in (("caption", _caption(cell)), ("alternative text", _alt(cell))):
         for part in read(text):
             if isinstance(part, Paragraph):
-                measured = [number.text for number in unbound_in(part) if number.measured]
-                untrue = [number for number in measured if normal(number) not in printed]
+                untrue = [number.text for number in unbound_in(part) if normal(number.text) not in printed]
                 problems += [f"the {kind} says {number}, which stands in no text output" for number in untrue]
                 problems += [f"<data> binds nothing in the {kind}" for piece in part.pieces if isinstance(piece, Bound)]
     return problems

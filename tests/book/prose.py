@@ -144,7 +144,7 @@ def _block(token: Token) -> Iterator[Part]:
 
 def _directive(token: Token) -> Iterator[Part]:
     name, _, argument = token.info.strip().removeprefix("{").partition("}")
-    options, body = _split_options(token.content)
+    options, body = split_options(token.content)
     directive = Directive(name, argument.strip(), options, body)
     yield directive
     if directive.argument and name not in NAMED_BY_ARGUMENT | NOT_PROSE and name != "math":
@@ -157,12 +157,12 @@ def _directive(token: Token) -> Iterator[Part]:
         yield from read(body)
 
 
-def _split_options(content: str) -> tuple[dict[str, str], str]:
+def split_options(content: str) -> tuple[dict[str, str], str]:
     """The options of a directive, in either form, and its body.
 
-    >>> _split_options(":label: a\\n:class: dropdown\\n\\nBody")
+    >>> split_options(":label: a\\n:class: dropdown\\n\\nBody")
     ({'label': 'a', 'class': 'dropdown'}, '\\nBody')
-    >>> _split_options("---\\nlabel: a\\n---\\nBody")
+    >>> split_options("---\\nlabel: a\\n---\\nBody")
     ({'label': 'a'}, 'Body')
     """
     if content.startswith("---\n"):

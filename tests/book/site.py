@@ -83,9 +83,6 @@ class Visit:
     def open_folds(self):
         self.page.evaluate("document.querySelectorAll('details').forEach(fold => fold.open = true)")
 
-    def close_folds(self):
-        self.page.evaluate("document.querySelectorAll('details').forEach(fold => fold.open = false)")
-
     def close(self):
         self.context.close()
 
@@ -184,13 +181,24 @@ def cuts_equations(visit: Visit) -> list[str]:
 
 
 def cuts_code(visit: Visit) -> list[str]:
-    """Code that a reader sees at once, and that does not fit its box on a desktop."""
+    """Code and what it prints, where it does not fit its box on a desktop, in open folds too."""
     visit.resize(DESKTOP)
-    visit.close_folds()
+    visit.open_folds()
     return visit.page.evaluate(
-        """() => [...document.querySelectorAll(".cell_input pre, div.highlight-python pre")]
-            .filter(code => code.checkVisibility() && code.scrollWidth > code.clientWidth)
+        """() => [...document.querySelectorAll(".cell pre, div.highlight-python pre")]
+            .filter(code => code.scrollWidth > code.clientWidth)
             .map(code => `${code.scrollWidth} px in ${code.clientWidth}: ` + code.textContent.slice(0, 120))"""
+    )
+
+
+def breaks_rows_of_panels(visit: Visit) -> list[str]:
+    """Figures whose panels do not stand in one row on a desktop."""
+    visit.resize(DESKTOP)
+    visit.open_folds()
+    return visit.page.evaluate(
+        """() => [...document.querySelectorAll(".panels")]
+            .filter(row => new Set([...row.children].map(panel => panel.offsetTop)).size > 1)
+            .map(row => row.getAttribute("aria-label").slice(0, 120))"""
     )
 
 

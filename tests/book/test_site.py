@@ -13,6 +13,7 @@ from tools.serve import serving
 
 PAGES = site.pages()
 # Every page in both colour schemes and by both ways to open it; scheme and way do not touch each other.
+WIDE_PANEL = '<img src="../_static/logo.svg" alt="" style="width: 30rem">'
 WAYS = [("light", "served"), ("dark", "from a file")]
 EVERY_PAGE = pytest.mark.parametrize("path", [pytest.param(SITE / page, id=page) for page in [FRONT, *PAGES]])
 
@@ -106,6 +107,7 @@ def test_pages_show_equations_whole_on_a_phone(visit):
 def test_pages_show_code_whole_on_a_desktop(visit):
     if visit.way == "served":
         assert site.cuts_code(visit) == []
+        assert site.breaks_rows_of_panels(visit) == []
 
 
 def test_pages_are_reached_by_keyboard(visit):
@@ -194,7 +196,8 @@ def test_a_spoiled_text_is_seen(guard, more, spoil):
         (site.scrolls_sideways, '<div style="width: 400px">wide</div>'),
         (site.scrolls_sideways, f'<p style="white-space: nowrap">{"wide " * 40}</p>'),
         (site.cuts_equations, rf'<div class="math">\[a {"+ b" * 30}\]</div>'),
-        (site.cuts_code, f'<div class="cell_input"><pre>{"x" * 120}</pre></div>'),
+        (site.breaks_rows_of_panels, f'<div class="panels" aria-label="Two.">{WIDE_PANEL * 2}</div>'),
+        (site.cuts_code, f'<div class="cell"><pre style="white-space: pre">{"x" * 120}</pre></div>'),
         (site.is_inaccessible, "<button></button>"),
         (site.is_inaccessible, '<p style="color: #bbb; background: #fff">pale</p>'),
         (site.is_inaccessible, "<details><summary>A fold</summary><button></button></details>"),

@@ -7,6 +7,7 @@ import pytest
 
 from tests.book.budget import LIMITS, figures_of, measure, problems_of_budget
 from tests.book.good_chapter import COMPUTE, FIGURE, code_cells, replace_in_prose
+from tools.execute import ROOT
 
 WORDS = "one more word " * 100  # three hundred
 
@@ -91,8 +92,58 @@ def display_the_library(notebook):
 
 
 def print_the_library(notebook):
-    printed = nbformat.v4.new_output("stream", name="stdout", text="def attend(x):\n    return x\n")
-    insert_code(notebook, "print(inspect.getsource(attend))", [printed])
+    source = (ROOT / "attnlib" / "reference.py").read_text("utf-8")
+    insert_code(notebook, "print(text)", [nbformat.v4.new_output("stream", name="stdout", text=source)])
+
+
+def include_the_library(notebook):
+    replace_in_prose(notebook, "## Weights", "```{literalinclude} ../attnlib/reference.py\n```\n\n## Weights")
+
+
+def write_between_boxes(notebook):
+    box = "```{note}\nA box.\n```\n\n"
+    replace_in_prose(notebook, "Token 1 takes", f"{box}{WORDS * 5}\n\n{box}Token 1 takes")
+
+
+def write_in_an_early_section_of_sources(notebook):
+    replace_in_prose(notebook, "## Weights", f"## Sources\n\n{WORDS * 5}\n\n## Weights")
+
+
+def write_raw_html(notebook):
+    replace_in_prose(notebook, "## Weights", f"```{{raw}} html\n<p>{WORDS * 5}</p>\n```\n\n## Weights")
+
+
+def display_prose_before_the_picture(notebook):
+    insert_code(notebook, "text", [shown("text/markdown", WORDS)])
+
+
+def remove_the_picture(notebook):
+    insert_first(notebook, "one word " * 70)
+    code_cells(notebook)[FIGURE].metadata.tags = ["remove-output"]
+
+
+def put_a_code_block_into_the_text(notebook):
+    code = "\n".join(f"x{i} = {i}" for i in range(121))
+    replace_in_prose(notebook, "## Weights", f"```{{code-block}} text\n{code}\n```\n\n## Weights")
+
+
+def indent_code_in_the_text(notebook):
+    code = "\n".join(f"    x{i} = {i}" for i in range(121))
+    replace_in_prose(notebook, "## Weights", f"Code:\n\n{code}\n\n## Weights")
+
+
+def print_beside_a_magic(notebook):
+    insert_code(notebook, "%matplotlib inline\n" + "\n".join(f"_ = print({i})" for i in range(12)))
+
+
+def answer_after_an_import(notebook):
+    answer_openly(notebook)
+    notebook.cells.insert(-1, code_cells(notebook)[COMPUTE])
+    place = notebook.cells.index(code_cells(notebook)[COMPUTE])
+    hidden = nbformat.v4.new_code_cell(
+        "import this", outputs=[shown("text/plain", "x")], metadata={"tags": ["remove-cell"]}
+    )
+    notebook.cells.insert(place, hidden)
 
 
 CAUGHT = [
@@ -112,6 +163,16 @@ CAUGHT = [
     (answer_openly, "open predictions"),
     (display_the_library, "library lines"),
     (print_the_library, "library lines"),
+    (include_the_library, "library lines"),
+    (write_between_boxes, "words"),
+    (write_in_an_early_section_of_sources, "words"),
+    (write_raw_html, "words"),
+    (display_prose_before_the_picture, "words before a picture"),
+    (remove_the_picture, "words before a picture"),
+    (put_a_code_block_into_the_text, "visible lines"),
+    (indent_code_in_the_text, "visible lines"),
+    (print_beside_a_magic, "plumbing %"),
+    (answer_after_an_import, "open predictions"),
 ]
 
 
@@ -130,6 +191,17 @@ def fold_code(notebook):
 def fold_the_answer(notebook):
     answer_openly(notebook)
     code_cells(notebook)[COMPUTE].metadata.tags = ["hide-output"]
+
+
+def speak_of_prediction(notebook):
+    replace_in_prose(notebook, "## Weights", "## Weights\n\nA model learns to predict the next token.")
+
+
+def gate_a_solution(notebook):
+    gate = "```{exercise} Another\n:label: ex-two\nDo it.\n```\n\n```{solution-start} ex-two\n:class: dropdown\n```"
+    notebook.cells.insert(-1, nbformat.v4.new_markdown_cell(gate))
+    notebook.cells.insert(-1, nbformat.v4.new_code_cell("\n".join(f"print({i})" for i in range(200))))
+    notebook.cells.insert(-1, nbformat.v4.new_markdown_cell("```{solution-end}\n```"))
 
 
 def display_a_table(notebook):
@@ -153,7 +225,13 @@ def test_more_than_the_budget_is_caught(good, vandal, name):
     assert f"{name}: {measure(spoilt).values[name]}, at most {LIMITS[name][0]}: {LIMITS[name][1]}" in found
 
 
-@pytest.mark.parametrize("change", [solve_at_length, cite_at_length, fold_code, fold_the_answer, display_a_table])
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(solve_at_length, cite_at_length, fold_code, fold_the_answer),
+        *(speak_of_prediction, gate_a_solution, display_a_table),
+    ],
+)
 def test_what_is_not_met_at_first_is_not_counted(good, change):
     changed = deepcopy(good)
     change(changed)

@@ -17,13 +17,17 @@ from tests.book.prose import Bound, Formula, Hidden, Math, Paragraph, Words, rea
 # They hold the place of what is not words; none of them is a digit or a letter.
 HIDDEN, BOUND = "\N{OBJECT REPLACEMENT CHARACTER}", "\N{REPLACEMENT CHARACTER}"
 
-NUMBER = re.compile(r"[-−]?\d+(?:[.,\u2009\u202f]\d+)*(?:[eE][-+−]?\d+)?|[¼-¾⅐-⅞]")
+NUMBER = re.compile(r"[-−]?(?:\d+(?:[.,\u2009\u202f]\d+)*|(?<![\w.])\.\d+)(?:[eE][-+−]?\d+)?|[¼-¾⅐-⅞]")
 # Part of a name: float32, GPT-2, T5, Llama-3.1-8B; CC BY 4.0; the 3-token example; a section of three parts, 3.2.2.
 NAME = re.compile(
-    r"(?<![\w.])[A-Za-z][A-Za-z_-]*\d[\w.-]*\w|(?<![\w.])[A-Za-z]+-?\d\b|\bCC BY(?:-SA)? \d\.\d"
+    r"(?<![\w.])(?:[A-Z][A-Za-z_-]*\d[\w.-]*\w|[a-z]+\d+\b(?!\.\d)|[A-Za-z]+-?\d\b(?!\.\d))"
+    r"|\bCC BY(?:-SA)? \d\.\d"
     r"|(?<![\w.,-])\d{1,2}-(?!fold|percent)[A-Za-z]\w*|\d+(?:\.\d+){2,}"
 )
-MEASURE = re.compile(r"\s*(?:%|percent\b|×|-?fold\b|times\b|/\s*\d)")
+UNITS = "ms|µs|s|[kKMGT]i?B|hours?|minutes?|seconds?|thousand|million|billion"
+MEASURE = re.compile(
+    rf"\s*(?:%|per ?cent\b|×(?!\s*\d)|x\b|-?fold\b|times\b|/\s*\d|:\d|(?:{UNITS})\b|(?:in|out of) \d+\b)"
+)
 WARNED = 10  # a count from here on is warned of
 
 
@@ -62,7 +66,12 @@ def unbound_in(paragraph: Paragraph) -> list[Unbound]:
 
 
 def _is_measured(number: re.Match, words: str) -> bool:
-    return not number[0].isdecimal() or bool(MEASURE.match(words, number.end()))
+    before = words[: number.start()]
+    return (
+        not number[0].isdecimal()
+        or bool(MEASURE.match(words, number.end()))
+        or bool(re.search(r"(?:\bfactor (?:of )?|(?<!\d)(?<!\d )[×x])\s?$", before))
+    )
 
 
 def _words(piece: Words | Bound | Math | Hidden) -> str:
@@ -115,8 +124,12 @@ def unbound_in_formula(latex: str) -> list[Unbound]:
     ['0.5', '64', '3']
     """
     tokens = [found[0] for found in _LATEX.finditer(_SHORT_FRACTION.sub(r"\1{\2}{\3}", latex))]
-    numbers = (token for token in _outside_scripts(tokens) if token[0].isdigit() and token not in SMALL)
-    return [Unbound(number, not number.isdecimal()) for number in numbers]
+    said = [token for token in _outside_scripts(tokens) if not token.isspace() and token != "\\,"]
+    return [
+        Unbound(number, not number.isdecimal() or after == "\\%")
+        for number, after in zip(said, [*said[1:], ""], strict=True)
+        if number[0].isdigit() and (number not in SMALL or after == "\\%")
+    ]
 
 
 def _outside_scripts(tokens: list[str]) -> Iterator[str]:
@@ -161,20 +174,20 @@ def problems_of_notebook(notebook: NotebookNode) -> list[str]:
 
 
 def _problems(sources: Iterable[str], can_bind: bool = True) -> list[str]:
-    problems, section = [], ""
-    for source in sources:
-        for part in read(source):
-            match part:
-                case Paragraph(heading=2):
-                    section = part.text
-                case Formula(latex):
-                    problems += _tell(unbound_in_formula(latex), latex, can_bind)
-            if isinstance(part, Paragraph):
-                if section != "Sources":  # what sources say
-                    problems += _tell(unbound_in(part), part.text, can_bind)
-                problems += [f"{mistake}\n    in: {part.text}" for mistake in mistakes_of_binding(part)]
-                if not can_bind and any(isinstance(piece, Bound) for piece in part.pieces):
-                    problems.append(f"nothing runs on this page, so <data> binds nothing\n    in: {part.text}")
+    problems = []
+    parts = [part for source in sources for part in read(source)]
+    sections = [place for place, part in enumerate(parts) if isinstance(part, Paragraph) and part.heading == 2]
+    # What the sources say stands in the last section, and nowhere else.
+    sources_begin = sections[-1] if sections and parts[sections[-1]].text == "Sources" else len(parts)
+    for place, part in enumerate(parts):
+        if isinstance(part, Formula):
+            problems += _tell(unbound_in_formula(part.latex), part.latex, can_bind)
+        elif isinstance(part, Paragraph):
+            if place < sources_begin:
+                problems += _tell(unbound_in(part), part.text, can_bind)
+            problems += [f"{mistake}\n    in: {part.text}" for mistake in mistakes_of_binding(part)]
+            if not can_bind and any(isinstance(piece, Bound) for piece in part.pieces):
+                problems.append(f"nothing runs on this page, so <data> binds nothing\n    in: {part.text}")
     return problems
 
 

@@ -4,6 +4,7 @@ import re
 
 import matplotlib.pyplot as plt
 import pytest
+from matplotlib.patches import ConnectionPatch
 
 from attnlib.lab.figures import COLUMN, PAD, PANEL, book_style, panels_of, to_svg
 
@@ -98,3 +99,25 @@ def test_a_title_or_a_legend_of_all_keeps_them_together(keep_together):
 def panels_of_laid_out(figure):
     figure.draw_without_rendering()
     return panels_of(figure)
+
+
+def test_what_is_not_drawn_makes_no_panel():
+    figure, axes = drawn(2)
+    axes[0, 1].set_visible(False)
+    figure.suptitle("")
+    assert len(panels_of_laid_out(figure)) == 1
+
+
+def test_the_name_of_an_axis_and_a_colour_bar_are_no_panels():
+    figure, axes = drawn(2)
+    for ax in axes.flat:
+        ax.set_ylabel("")
+    figure.supylabel("query")
+    figure.colorbar(axes[0, 1].imshow([[0, 1]]), ax=axes[0, 1], location="left")
+    assert len(panels_of_laid_out(figure)) == 2
+
+
+def test_what_joins_two_plots_keeps_them_together():
+    figure, axes = drawn(2)
+    figure.add_artist(ConnectionPatch((0, 0), (1, 1), "data", "data", axesA=axes[0, 0], axesB=axes[0, 1]))
+    assert len(panels_of_laid_out(figure)) == 1
