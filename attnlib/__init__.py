@@ -17,13 +17,24 @@ The modules, each importing only from those above it:
 ``plot``            figures (needs matplotlib)
 ``lab``             what the book's chapters share
 ==================  ==================================================================
+
+``attnlib.plot``, ``attnlib.reference`` and ``attnlib.transformer`` are loaded when they are first asked for.
 """
+
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from attnlib import masks, positions
 from attnlib.cache import KVCache
 from attnlib.functional import attention, attention_weights
 from attnlib.multihead import MultiHeadAttention
 from attnlib.recording import record_attention
+
+if TYPE_CHECKING:
+    from attnlib import plot as plot
+    from attnlib import reference as reference
+    from attnlib import transformer as transformer
 
 __all__ = [
     "KVCache",
@@ -35,3 +46,15 @@ __all__ = [
     "record_attention",
 ]
 __version__ = "0.1.0"
+
+_LOADED_WHEN_ASKED_FOR = ("plot", "reference", "transformer")
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _LOADED_WHEN_ASKED_FOR:
+        return import_module(f"attnlib.{name}")
+    raise AttributeError(f"module 'attnlib' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LOADED_WHEN_ASKED_FOR})

@@ -1,7 +1,11 @@
 """What decoding remembers: the keys and values of the tokens so far, so that each is projected once."""
 
+from __future__ import annotations
+
+import copy
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from attnlib.checks import autocast_is_on
 
@@ -15,8 +19,13 @@ class KVCache:
     asked again. Room is doubled when it runs out, so that a step copies its own token and no other. Where gradients
     are recorded the past is copied instead, and they flow through it.
 
+    A layer refuses a cache that another layer has written to. ``copy.copy(cache)`` goes on by itself, for two answers
+    to one prompt; so does ``copy.deepcopy(cache)``, which any layer may write to.
+
     For cross-attention, :meth:`attnlib.MultiHeadAttention.remember` makes one that is only read.
 
+    >>> import torch
+    >>> from attnlib import KVCache
     >>> cache = KVCache()
     >>> for step in range(3):
     ...     key, value = cache.append(torch.ones(1, 2, 1, 4), torch.ones(1, 2, 1, 5))
@@ -26,12 +35,42 @@ class KVCache:
 
     def __init__(self):
         self.read_only = False
+        self.layer: nn.Module | None = None  # whose keys and values these are; None while no layer has written
         self._length = 0
         self._key: Tensor | None = None
         self._value: Tensor | None = None
 
     def __len__(self) -> int:
         return self._length
+
+    def __bool__(self) -> bool:
+        """An empty cache is a cache: ``if cache`` asks whether there is one."""
+        return True
+
+    def __copy__(self) -> KVCache:
+        """Return a cache that goes on by itself: two answers to one prompt, each with a copy of the prompt's cache."""
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        if self._key is not None:  # without the spare room: two would write into it
+            twin._key, twin._value = self.key, self.value
+        return twin
+
+    def __deepcopy__(self, memo: dict) -> KVCache:
+        """Return a copy with memory of its own, through which gradients flow on; any layer may write to it."""
+        memo[id(self)] = twin = type(self).__new__(type(self))
+        # Cloned, because torch makes no deep copy of a tensor with a graph behind it.
+        twin.__dict__.update(copy.deepcopy({**self.__getstate__(), "_key": None, "_value": None}, memo))
+        if self._key is not None:
+            twin._key, twin._value = self.key.clone(), self.value.clone()
+        return twin
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "layer": None}  # a stored cache takes no layer with it
+
+    @property
+    def batch(self) -> torch.Size:
+        """The axes before the heads, (B,) or (). Raises ValueError while the cache is empty."""
+        return self._filled(self._key).shape[:-3]
 
     @property
     def key(self) -> Tensor:
@@ -63,12 +102,22 @@ class KVCache:
             raise TypeError(f"value: expected key's dtype {key.dtype}, got {value.dtype}")
         if key.shape[:-1] != value.shape[:-1]:
             raise ValueError(f"value: expected (B, H_kv, S) = {tuple(key.shape[:-1])}, got {tuple(value.shape[:-1])}")
-        for name, new, old in (("key", key, self._key), ("value", value, self._value)):
-            _check_like(name, new, old)
-        self._key = _append(self._key, key, self._length)
-        self._value = _append(self._value, value, self._length)
-        self._length += key.shape[-2]
-        return self.key, self.value
+        if self._key is not None:
+            if key.dtype != self._key.dtype:
+                raise TypeError(f"key: expected the cache's dtype {self._key.dtype}, got {key.dtype}")
+            # A value has key's batch, heads and S by now.
+            if key.shape[:-2] != self._key.shape[:-2] or key.shape[-1] != self._key.shape[-1]:
+                raise ValueError(f"key: expected the cache's shape {_any_length(self._key)}, got {tuple(key.shape)}")
+            if value.shape[-1] != self._value.shape[-1]:
+                wanted = f"the cache's shape {_any_length(self._value)}"
+                raise ValueError(f"value: expected {wanted}, got {tuple(value.shape)}")
+        # Autograd forbids writing in place, even where only the query needs a gradient: it reads the keys for that.
+        in_place = self._key is not None and not torch.is_grad_enabled() and not _made_in_inference(self._key)
+        past, length = self._length, self._length + key.shape[-2]
+        self._key = _append(self._key, key, past, length, in_place)
+        self._value = _append(self._value, value, past, length, in_place)
+        self._length = length
+        return self._key.narrow(-2, 0, length), self._value.narrow(-2, 0, length)
 
     def check_fits(self, batch: torch.Size, dtype: torch.dtype, device: torch.device, d_k: int, d_v: int) -> None:
         """Hold that what is cached, if anything is, is of one kind with new tokens of ``batch``, (B,) or ().
@@ -78,6 +127,8 @@ class KVCache:
         ValueError: if the batch or the device is another, or the keys are not d_k wide, the values d_v.
         TypeError: if the dtype is another, and no autocast changes it.
 
+        >>> import torch
+        >>> from attnlib import KVCache
         >>> cache = KVCache()
         >>> _ = cache.append(torch.zeros(3, 2, 1, 4), torch.zeros(3, 2, 1, 5))
         >>> cache.check_fits(torch.Size([3]), torch.float32, torch.device("cpu"), d_k=4, d_v=5)
@@ -108,6 +159,8 @@ class KVCache:
         ValueError: if the cache is empty or has no batch axis, ``rows`` has another shape, or a row is not in it.
         TypeError: if ``rows`` is no tensor of whole numbers.
 
+        >>> import torch
+        >>> from attnlib import KVCache
         >>> cache = KVCache()
         >>> _ = cache.append(torch.tensor([0.0, 1.0]).view(2, 1, 1, 1), torch.zeros(2, 1, 1, 1))
         >>> cache.reorder(torch.tensor([1, 1, 0]))
@@ -129,34 +182,29 @@ class KVCache:
         self._key, self._value = (buffer.index_select(0, rows) for buffer in (self._key, self._value))
 
     def _so_far(self, buffer: Tensor | None) -> Tensor:
+        return self._filled(buffer).narrow(-2, 0, self._length)
+
+    def _filled(self, buffer: Tensor | None) -> Tensor:
         if buffer is None:
             raise ValueError("the cache is empty: append keys and values first")
-        return buffer[..., : self._length, :]
+        return buffer
 
 
-def _check_like(name: str, new: Tensor, old: Tensor | None) -> None:
-    if old is None:
-        return
-    if new.dtype != old.dtype:
-        raise TypeError(f"{name}: expected the cache's dtype {old.dtype}, got {new.dtype}")
-    if new.shape[:-2] != old.shape[:-2] or new.shape[-1] != old.shape[-1]:
-        cached = f"(*{tuple(old.shape[:-2])}, S, {old.shape[-1]})"
-        raise ValueError(f"{name}: expected the cache's shape {cached}, got {tuple(new.shape)}")
+def _any_length(buffer: Tensor) -> str:
+    return f"(*{tuple(buffer.shape[:-2])}, S, {buffer.shape[-1]})"
 
 
-def _append(buffer: Tensor | None, new: Tensor, length: int) -> Tensor:
-    """Return a buffer that holds ``length`` old rows, then the ``new`` ones, then perhaps spare room."""
+def _append(buffer: Tensor | None, new: Tensor, past: int, length: int, in_place: bool) -> Tensor:
+    """Return a buffer that holds ``past`` old rows, then the ``new`` ones up to ``length``, then perhaps spare room."""
     if buffer is None:
         return new.clone()  # the caller may write into its own tensor again
-    # Autograd forbids writing in place, even where only the query needs a gradient: it reads the keys for that.
-    if torch.is_grad_enabled() or _made_in_inference(buffer):
-        return torch.cat([buffer[..., :length, :], new], dim=-2)
-    needed = length + new.shape[-2]
-    if needed > buffer.shape[-2]:
-        grown = new.new_empty(*new.shape[:-2], max(needed, 2 * length), new.shape[-1])
-        grown[..., :length, :] = buffer[..., :length, :]
+    if not in_place:
+        return torch.cat([buffer.narrow(-2, 0, past), new], dim=-2)
+    if length > buffer.shape[-2]:
+        grown = new.new_empty(*new.shape[:-2], max(length, 2 * past), new.shape[-1])
+        grown.narrow(-2, 0, past).copy_(buffer.narrow(-2, 0, past))
         buffer = grown
-    buffer[..., length:needed, :] = new
+    buffer.narrow(-2, past, length - past).copy_(new)
     return buffer
 
 

@@ -82,13 +82,34 @@ def same_kind(name: str, x: Tensor, query: Tensor) -> None:
 
 
 def is_plain(*tensors: Tensor) -> bool:
-    """Say whether these are tensors of no special kind, in eager mode: whose numbers may be read, and written.
+    """Return whether these are tensors of no special kind, whose elements may be read and written.
+
+    Not so in a graph that is compiled or traced, where what was read would stay as it was, nor in a transform.
 
     >>> is_plain(torch.zeros(1)), is_plain(torch.zeros(1, device="meta"))
     (True, True)
     >>> torch.func.vmap(lambda x: x + is_plain(x))(torch.zeros(2))
     tensor([0., 0.])
     """
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or transform_is_active() or forward_mode_is_on():
         return False
     return all(type(x) in (Tensor, nn.Parameter) for x in tensors)
+
+
+def transform_is_active() -> bool:
+    """Return whether a transform of ``torch.func`` is tracing, in a compiled graph too.
+
+    >>> torch.func.vmap(lambda x: x + transform_is_active())(torch.zeros(2))
+    tensor([1., 1.])
+    """
+    return torch._C._are_functorch_transforms_active()
+
+
+def forward_mode_is_on() -> bool:
+    """Return whether forward-mode derivatives may be asked for, as :func:`torch.func.jvp` does.
+
+    >>> with forward_ad.dual_level():
+    ...     forward_mode_is_on()
+    True
+    """
+    return forward_ad._current_level >= 0

@@ -14,7 +14,8 @@ query stands at the last key (bottom right), so that a mask means the same with 
       2 ■ ■ ■ ·
       3 ■ ■ ■ ■
 
->>> mask = causal() & padding([3, 2])
+>>> from attnlib import masks
+>>> mask = masks.causal() & masks.padding([3, 2])
 >>> mask.dense(3, 3)[1, 0].int()
 tensor([[1, 0, 0],
         [1, 1, 0],
@@ -28,6 +29,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import FunctionType
 from typing import NamedTuple, final
 
 import torch
@@ -38,6 +40,7 @@ from attnlib.spans import Runs, both, combined, either, from_spans, inverted
 
 __all__ = ["Mask", "causal", "documents", "from_tensor", "padding", "prefix", "sliding_window"]
 
+OF_KEYS = "; for a mask of keys (B, S), true where a key is real, use masks.from_tensor(keys[:, None, None].bool())"
 SHORT = 16  # keys: documents that are shorter on average, and many, are not told apart
 
 
@@ -53,7 +56,7 @@ class Tile(NamedTuple):
         """Return the queries' positions (rows, 1) and the keys' (1, columns), counted in keys."""
         offset = self.S - self.L
         query = torch.arange(self.rows[0] + offset, self.rows[1] + offset, device=device)
-        return query[:, None], torch.arange(*self.columns, device=device)[None, :]
+        return query.unsqueeze(1), torch.arange(*self.columns, device=device).unsqueeze(0)
 
 
 class Mask:
@@ -63,11 +66,12 @@ class Mask:
     is not (L, S). One that knows its structure also defines ``_spans``, and nothing is computed for the keys that it
     closes.
 
-    >>> class EvenKeys(Mask):
+    >>> from attnlib import masks
+    >>> class EvenKeys(masks.Mask):
     ...     def _tile(self, tile, device):
     ...         query, key = tile.positions(device)
     ...         return (key % 2 == 0).expand(len(query), -1)
-    >>> (EvenKeys() & causal()).dense(3, 3).int()
+    >>> (EvenKeys() & masks.causal()).dense(3, 3).int()
     tensor([[1, 0, 0],
             [1, 0, 0],
             [1, 0, 1]], dtype=torch.int32)
@@ -89,7 +93,8 @@ class Mask:
     def _spans(self, L: int, S: int) -> Callable[[int, int], Runs]:
         """Return the function that tells what is left of the mask for the queries from ``start`` up to ``stop``.
 
-        See :mod:`attnlib.spans`. It is asked of the mask of one example, and finds what holds for all queries once.
+        See :mod:`attnlib.spans`. A run of a mask that differs between examples is True, or False, where it is in each.
+        The function finds what holds for all queries once.
         """
         return lambda start, stop: [(S, self)]
 
@@ -136,15 +141,13 @@ class Mask:
         """Say whether every query may attend to every key, where that is known without looking at the pairs."""
         return False
 
-    def _reaches(self, marked: Tensor, L: int) -> Tensor:
-        """Say which of L queries may attend to a marked key: bool (…, H, S) → (…, H, L|1, 1). See :func:`reached`."""
-        return reached(for_scores(self, (*marked.shape[:-1], L, marked.shape[-1]), marked.device), marked)
-
     def __and__(self, other: Mask) -> Mask:
-        return Both(self, other) if isinstance(other, Mask) else NotImplemented
+        return Both(self, other) if _is_mask(other) else NotImplemented
 
     def __or__(self, other: Mask) -> Mask:
-        return Either(self, other) if isinstance(other, Mask) else NotImplemented
+        return Either(self, other) if _is_mask(other) else NotImplemented
+
+    __rand__, __ror__ = __and__, __or__  # asked when what stands on the left is no mask, so that its error is ours
 
     def __invert__(self) -> Mask:
         return Not(self)
@@ -169,7 +172,8 @@ def causal() -> Mask:
         q 0 ■ ■ ■ ·             q 0 ■ · · ·
           1 ■ ■ ■ ■               1 ■ ■ · ·
 
-    >>> causal().dense(2, 4).int()
+    >>> from attnlib import masks
+    >>> masks.causal().dense(2, 4).int()
     tensor([[1, 1, 1, 0],
             [1, 1, 1, 1]], dtype=torch.int32)
     """
@@ -183,7 +187,8 @@ def sliding_window(size: int) -> Mask:
     ``sliding_window(size) & causal()`` looks back only, at ``size`` keys, the query's own among them: what a language
     model needs (their section 4).
 
-    >>> sliding_window(2).dense(4, 4).int()
+    >>> from attnlib import masks
+    >>> masks.sliding_window(2).dense(4, 4).int()
     tensor([[1, 1, 0, 0],
             [1, 1, 1, 0],
             [0, 1, 1, 1],
@@ -204,7 +209,8 @@ def padding(lengths: Sequence[int] | Tensor) -> Mask:
     ----------
     lengths: B whole numbers, at least 0 and at most S. Inside a compiled graph they cannot be checked.
 
-    >>> padding([3, 1]).dense(3, 3).int()[:, 0, 0]
+    >>> from attnlib import masks
+    >>> masks.padding([3, 1]).dense(3, 3).int()[:, 0, 0]
     tensor([[1, 1, 1],
             [1, 0, 0]], dtype=torch.int32)
 
@@ -213,9 +219,10 @@ def padding(lengths: Sequence[int] | Tensor) -> Mask:
     ValueError: if ``lengths`` is not one row of numbers ≥ 0; on use, if one is over S.
     TypeError: if one is not whole.
     """
-    lengths = _whole_numbers("lengths", lengths)
+    lengths = _whole_numbers("lengths", lengths, hint=OF_KEYS)
     if lengths.dim() != 1:
-        raise ValueError(f"lengths: expected one length for each example, shape (B,), got {tuple(lengths.shape)}")
+        hint = OF_KEYS if lengths.dim() == 2 else ""
+        raise ValueError(f"lengths: expected one length for each example, shape (B,), got {tuple(lengths.shape)}{hint}")
     return Padding(lengths, _largest("lengths", lengths))
 
 
@@ -228,7 +235,8 @@ def documents(ids: Sequence[int] | Sequence[Sequence[int]] | Tensor) -> Mask:
     ----------
     ids: whole numbers of shape (S,), or (B, S) if the examples are packed differently; equal ids, same document.
 
-    >>> documents([7, 7, 8]).dense(3, 3).int()
+    >>> from attnlib import masks
+    >>> masks.documents([7, 7, 8]).dense(3, 3).int()
     tensor([[1, 1, 0],
             [1, 1, 0],
             [0, 0, 1]], dtype=torch.int32)
@@ -249,7 +257,8 @@ def prefix(length: int) -> Mask:
 
     ``prefix(length) | causal()`` is the prefix language model's mask (Raffel et al., 2020, section 3.2.1).
 
-    >>> (prefix(2) | causal()).dense(3, 3).int()
+    >>> from attnlib import masks
+    >>> (masks.prefix(2) | masks.causal()).dense(3, 3).int()
     tensor([[1, 1, 0],
             [1, 1, 0],
             [1, 1, 1]], dtype=torch.int32)
@@ -269,7 +278,9 @@ def from_tensor(tensor: Tensor) -> Mask:
     ----------
     tensor: bool, True where a query may attend; shape (L, S), (B, L, S) or (B|1, H|1, L|1, S|1).
 
-    >>> (from_tensor(torch.tensor([[True, True]])) & ~prefix(1)).dense(1, 2)
+    >>> import torch
+    >>> from attnlib import masks
+    >>> (masks.from_tensor(torch.tensor([[True, True]])) & ~masks.prefix(1)).dense(1, 2)
     tensor([[False,  True]])
 
     Raises
@@ -280,7 +291,7 @@ def from_tensor(tensor: Tensor) -> Mask:
     check_bool("tensor", tensor)
     if tensor.dim() not in (2, 3, 4):
         raise ValueError(f"tensor: expected shape (L, S), (B, L, S) or (B, H, L, S), got {tuple(tensor.shape)}")
-    return Given(tensor.clone())  # a mask is a value: what becomes of the tensor is no longer its affair
+    return Given(tensor.clone())  # copied, so that a later change in place does not change the mask
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -312,13 +323,6 @@ class Causal(_OfAll):
 
     def opens_all(self, L, S):
         return bool(L == 1)
-
-    def _reaches(self, marked, L):
-        # Without the L × S pairs: query i sees all keys up to its own, so a running "any" will do.
-        S = marked.shape[-1]
-        seen = marked.cumsum(-1) > 0
-        none_before = seen.new_zeros(*seen.shape[:-1], max(L - S, 0))
-        return torch.cat([none_before, seen[..., max(S - L, 0) :]], dim=-1).unsqueeze(-1)
 
 
 @final
@@ -355,13 +359,13 @@ class Padding(Mask):
         return (self.lengths.shape[0], 1, 1, S)
 
     def _tile(self, tile, device):
-        lengths = self.lengths.to(device)
-        key = torch.arange(*tile.columns, device=lengths.device)
-        return (key < lengths[:, None])[:, None, None, :]
+        lengths = self.lengths.to(device).view(-1, 1, 1, 1)
+        return torch.arange(*tile.columns, device=lengths.device) < lengths
 
     def _spans(self, L, S):
-        (length,) = self.lengths.tolist()
-        return lambda start, stop: from_spans(S, [(0, length, True)])
+        lengths = self.lengths.tolist()
+        shortest, longest = min(lengths, default=0), max(lengths, default=0)
+        return lambda start, stop: from_spans(S, [(0, shortest, True), (shortest, longest, self)])
 
     def _example(self, b):
         return Padding(self.lengths[b : b + 1], self.longest) if len(self.lengths) > 1 else self
@@ -387,6 +391,8 @@ class Documents(Mask):
         return same if ids.dim() == 1 else same[:, None]
 
     def _spans(self, L, S):
+        if self.ids.dim() == 2 and len(self.ids) > 1:
+            return super()._spans(L, S)
         starts, ids = self._stretches()
         if len(starts) > max(S // SHORT, 64):  # telling them apart would take longer than computing all
             return super()._spans(L, S)
@@ -574,11 +580,17 @@ def check(mask: Mask | Tensor, scores_shape: Sequence[int], device: torch.device
         size not in (1, wanted) for size, wanted in zip(aligned, scores_shape, strict=True)
     ):
         wanted = f"(L, S) = {(L, S)}" + f" or one that broadcasts to {tuple(scores_shape)}" * (len(scores_shape) > 2)
-        raise ValueError(f"{name}: expected shape {wanted}, got {shape}")
+        made_for = f": made for {shape[0]} examples" if isinstance(mask, Mask) and shape[0] > 1 else ""
+        batch = f" beside a batch of {scores_shape[0]}" if made_for and len(scores_shape) == 4 else ""
+        raise ValueError(f"{name}: expected shape {wanted}, got {shape}{made_for}{batch}")
 
 
 def needed(mask: Mask | Tensor | None, L: int, S: int) -> Mask | Tensor | None:
-    """Drop a mask that leaves everything open, as a causal one does with a single query."""
+    """Drop what leaves everything open, as a causal mask does with a single query, alone or combined by ``&``."""
+    if isinstance(mask, Both):
+        left, right = needed(mask.left, L, S), needed(mask.right, L, S)
+        if left is None or right is None:
+            return right if left is None else left
     return None if isinstance(mask, Mask) and mask.opens_all(L, S) else mask
 
 
@@ -622,24 +634,28 @@ def _aligned(mask: Mask | Tensor, shape: tuple[int, ...], axes: int) -> tuple[in
     return shape
 
 
-def reached(allowed: Tensor, marked: Tensor) -> Tensor:
-    """Say which queries may attend to a marked key: bool (…, H|1, L|1, S|1) and (…, H, S) → bool (…, H, L|1, 1).
-
-    By a product of matrices, because a comparison pair by pair would store (…, H, L, S).
-    """
-    allowed = allowed.expand(*allowed.shape[:-1], marked.shape[-1]).float()
-    if allowed.dim() > 2 and allowed.shape[-3] == 1:  # one mask for all heads: the heads are the columns
-        return (allowed.squeeze(-3) @ marked.float().mT > 0).mT.unsqueeze(-1)
-    return allowed @ marked.float().unsqueeze(-1) > 0
-
-
 def check_bool(name: str, tensor: Tensor) -> None:
     if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name}: expected a Mask or a bool tensor, got {type(tensor).__name__}")
+        raise TypeError(f"{name}: expected a Mask or a bool tensor, got {_described(tensor)}")
     if tensor.is_floating_point():
         raise TypeError(f"{name}: expected bool, got {tensor.dtype}; to add numbers to the scores, use bias=")
     if tensor.dtype != torch.bool:
         raise TypeError(f"{name}: expected bool (True means may attend), got {tensor.dtype}")
+
+
+def _is_mask(other: object) -> bool:
+    """Return whether ``other`` is a Mask; where it could be made one, raise a TypeError that names the way."""
+    if isinstance(other, Tensor):
+        raise TypeError("masks combine with masks only: make one of a bool tensor with masks.from_tensor(tensor)")
+    if isinstance(other, FunctionType):
+        raise TypeError(f"masks combine with masks only, got {_described(other)}")
+    return isinstance(other, Mask)
+
+
+def _described(thing: object) -> str:
+    if isinstance(thing, FunctionType):
+        return f"the function {thing.__name__}; call it, as in masks.causal()"
+    return type(thing).__name__
 
 
 def _check_sizes(name: str, tensor: Tensor, L: int, S: int, axes: int) -> None:
@@ -656,13 +672,15 @@ def _check_sizes(name: str, tensor: Tensor, L: int, S: int, axes: int) -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _whole_numbers(name: str, values: Sequence | Tensor) -> Tensor:
-    tensor = torch.as_tensor(values).clone()  # a mask is a value: what becomes of the tensor is no longer its affair
+def _whole_numbers(name: str, values: Sequence | Tensor, hint: str = "") -> Tensor:
+    tensor = torch.as_tensor(values).clone()  # copied, so that a later change in place does not change the mask
     if tensor.numel() == 0:
         tensor = tensor.long()  # an empty list has no dtype of its own
     if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
-        raise TypeError(f"{name}: expected whole numbers, got {tensor.dtype}")
-    return tensor
+        hint = hint if tensor.dtype == torch.bool else ""
+        raise TypeError(f"{name}: expected whole numbers, got {tensor.dtype}{hint}")
+    # torch compares unsigned numbers of more than 8 bits with no others.
+    return tensor.long() if tensor.dtype in (torch.uint16, torch.uint32, torch.uint64) else tensor
 
 
 def _largest(name: str, lengths: Tensor) -> int | None:

@@ -1,11 +1,13 @@
 """Multi-head attention as a module: the paper's, with grouped heads, a cache, and weights on request."""
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Lock
 
-from attnlib import functional
+import torch
+from torch import Tensor, nn
+
+from attnlib import functional, masks
 from attnlib.cache import KVCache
 from attnlib.checks import autocast_is_on, whole_number
 from attnlib.masks import Mask
@@ -46,10 +48,13 @@ class MultiHeadAttention(nn.Module):
         h // (H // H_kv): grouped-query attention (Ainslie et al., 2023), or multi-query with 1 (Shazeer, 2019).
     rotary: a :class:`attnlib.positions.Rotary` that turns queries and keys by their positions.
     projection_bias: whether the four projections add a bias; the paper's do not.
+    device: where the parameters are made, ``"meta"`` for none yet; torch's default device unless given.
+    dtype: that of the parameters; torch's default dtype unless given.
 
     Attributes
     ----------
     wq: the queries' projection, a :class:`torch.nn.Linear`. The four projections are all that the state dict holds.
+        Each may be replaced by another module that returns as many features: quantised, or wrapped for LoRA.
     wk: the keys' projection.
     wv: the values' projection.
     fc: the output projection.
@@ -76,6 +81,9 @@ class MultiHeadAttention(nn.Module):
     torch.Size([3, 5, 8])
     """
 
+    # Who is shown the weights of each call; on the class, so that a layer that was stored before has it too.
+    _observers: tuple[Callable[[Tensor], None], ...] = ()
+
     def __init__(
         self,
         num_heads: int,
@@ -87,6 +95,8 @@ class MultiHeadAttention(nn.Module):
         num_kv_heads: int | None = None,
         rotary: Rotary | None = None,
         projection_bias: bool = False,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
         num_heads = whole_number("num_heads", num_heads)
@@ -95,9 +105,10 @@ class MultiHeadAttention(nn.Module):
         if num_heads % num_kv_heads:
             raise ValueError(f"num_kv_heads: expected a divisor of num_heads={num_heads}, got {num_kv_heads}")
         if d_model % num_heads and (d_k is None or d_v is None):
-            raise ValueError(
-                f"d_model: expected a multiple of num_heads={num_heads}, got {d_model}; or give d_k and d_v"
-            )
+            hint = "; or give d_k and d_v"
+            if d_model < num_heads:
+                hint = "; the order is (num_heads, d_model), not (embed_dim, num_heads) as in nn.MultiheadAttention"
+            raise ValueError(f"d_model: expected a multiple of num_heads={num_heads}, got {d_model}{hint}")
         d_k = d_model // num_heads if d_k is None else whole_number("d_k", d_k)
         d_v = d_model // num_heads if d_v is None else whole_number("d_v", d_v)
         functional.check_dropout("dropout", dropout)
@@ -108,10 +119,11 @@ class MultiHeadAttention(nn.Module):
         self.num_heads, self.num_kv_heads = num_heads, num_kv_heads
         self.d_model, self.d_k, self.d_v = d_model, d_k, d_v
         self.dropout = dropout
-        self.wq = nn.Linear(d_model, num_heads * d_k, bias=projection_bias)
-        self.wk = nn.Linear(d_model, num_kv_heads * d_k, bias=projection_bias)
-        self.wv = nn.Linear(d_model, num_kv_heads * d_v, bias=projection_bias)
-        self.fc = nn.Linear(num_heads * d_v, d_model, bias=projection_bias)
+        options = {"bias": projection_bias, "device": device, "dtype": dtype}
+        self.wq = nn.Linear(d_model, num_heads * d_k, **options)
+        self.wk = nn.Linear(d_model, num_kv_heads * d_k, **options)
+        self.wv = nn.Linear(d_model, num_kv_heads * d_v, **options)
+        self.fc = nn.Linear(num_heads * d_v, d_model, **options)
         self.rotary = rotary
         self.attn: Tensor | None = None
         self.reset_parameters()
@@ -143,8 +155,10 @@ class MultiHeadAttention(nn.Module):
         value: (B, S, d_model); ``key`` unless given.
         mask: a Mask, or a bool tensor, True where a query may attend: (L, S), (B, L, S), or (B|1, H|1, L|1, S|1).
         bias: float, added to the scores: (L, S) or (B|1, H|1, L|1, S|1).
-        cache: the layer's memory, for self-attention: the keys and values of the L new tokens are appended to it, and
-            S counts all so far. One made by :meth:`remember` is only read, for cross-attention: then there is no key.
+        cache: the layer's own memory, for self-attention: the keys and values of the L new tokens are appended to it,
+            and S counts all so far. One made by :meth:`remember` is only read, for cross-attention: then there is no
+            key. Prompts of several lengths are padded on the left, since the new tokens follow on the right:
+            ``masks.causal() & ~masks.padding(missing)`` at every step.
         need_weights: compute the weights and keep them in ``attn``. The output is the same, to the dtype's tolerance.
 
         Returns
@@ -153,34 +167,46 @@ class MultiHeadAttention(nn.Module):
 
         Raises
         ------
-        ValueError: if sizes do not fit.
+        ValueError: if sizes do not fit, or a cache is another layer's.
         TypeError: if a dtype does not fit, or a mask is not bool. See :func:`attnlib.attention`.
         """
         if cache is not None and not isinstance(cache, KVCache):
             raise TypeError(f"cache: expected a KVCache, got {type(cache).__name__}")
         reads_only = cache is not None and cache.read_only
         key, value = self._check(query, key, value, reads_only)
-        self._check_scores(query, key, mask, bias, cache)
-        if need_weights:
-            self.attn = None  # the old ones need not be held beside the new ones
+        if query.is_nested:
+            self._check_jagged("query", mask=mask, bias=bias, cache=cache, need_weights=need_weights or None)
+        functional.check_dropout("dropout", self.dropout)  # an attribute, so that it may have changed
+        if mask is not None or bias is not None or cache is not None or self.rotary is not None:
+            self._check_scores(query, key, mask, bias, cache)
         # (B, L, d_model) → (B, L, H·d_k) → (B, H, L, d_k)
-        queries = _split(_projected(self.wq, query), self.d_k)
+        queries = _split(_projected(self.wq, query, "query"), self.d_k)
         if reads_only:
             keys, values = cache.key, cache.value
-            functional.check_heads(queries, keys, values)  # another layer may have made them
+            functional.check_heads(queries, keys, values)  # the layer may have changed its dtype since
         else:
             keys, values = self._keys_and_values(key, value, offset=0 if cache is None else len(cache))
             if cache is not None:
                 keys, values = cache.append(keys, values)
+                cache.layer = self
         if self.rotary is not None:
             # As with masks, the last query stands at the last key.
             queries = self.rotary(queries, keys.shape[-2] - queries.shape[-2])
+        if need_weights:
+            self.attn = None  # the old ones need not be held beside the new ones
         dropout_p = self.dropout if self.training else 0.0
         heads, weights = functional.compute(queries, keys, values, mask, bias, None, dropout_p, need_weights)
         if need_weights:
             self.attn = weights.detach()
+        if self._observers:
+            if weights is None:
+                # Beside the output, so that this, its gradient and what is dropped are the same with and without.
+                with torch.no_grad():
+                    weights = functional.attention_weights(queries, keys, mask, bias=bias)
+            for show in self._observers:
+                show(weights.detach())
         # (B, H, L, d_v) → (B, L, H·d_v) → (B, L, d_model)
-        return _projected(self.fc, heads.transpose(-3, -2).flatten(-2))
+        return self.fc(heads.transpose(-3, -2).flatten(-2))
 
     def remember(self, key: Tensor, value: Tensor | None = None) -> KVCache:
         """Project what cross-attention will read again and again: the tokens of an encoder, once for all steps.
@@ -199,6 +225,7 @@ class MultiHeadAttention(nn.Module):
         ValueError: if sizes do not fit, or the layer has rotary positions, which are for self-attention.
 
         >>> import torch
+        >>> from attnlib import MultiHeadAttention
         >>> attend = MultiHeadAttention(num_heads=2, d_model=8)
         >>> memory = attend.remember(torch.randn(3, 7, 8))
         >>> attend(torch.randn(3, 1, 8), cache=memory).shape
@@ -208,14 +235,16 @@ class MultiHeadAttention(nn.Module):
             raise ValueError("key: rotary positions are for self-attention; a layer that remembers has none")
         key, value = self._check(key, key, value, reads_only=False)
         memory = KVCache()
+        if key.is_nested:
+            self._check_jagged("key", cache=memory)
         memory.append(*self._keys_and_values(key, value, offset=0))
-        memory.read_only = True
+        memory.read_only, memory.layer = True, self
         return memory
 
     def _keys_and_values(self, key: Tensor, value: Tensor, offset: int) -> tuple[Tensor, Tensor]:
         """Project to keys (B, H_kv, S, d_k) and values (B, H_kv, S, d_v); the first key stands at ``offset``."""
-        keys = _split(_projected(self.wk, key), self.d_k)
-        values = _split(_projected(self.wv, value), self.d_v)
+        keys = _split(_projected(self.wk, key, "key"), self.d_k)
+        values = _split(_projected(self.wv, value, "value"), self.d_v)
         return (keys if self.rotary is None else self.rotary(keys, offset)), values
 
     def _check(self, query, key, value, reads_only) -> tuple[Tensor, Tensor]:
@@ -240,12 +269,25 @@ class MultiHeadAttention(nn.Module):
     def _check_tokens(self, name, x, query) -> None:
         if not isinstance(x, Tensor):
             raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
-        weight = self.wq.weight
-        if x.dtype != weight.dtype and not autocast_is_on(x.device.type):
-            raise TypeError(f"{name}: expected the layer's dtype {weight.dtype}, got {x.dtype}")
+        # Whether it is the layer's dtype, the projections say: they may be quantised, wrapped, or cast their weights.
+        if not x.is_floating_point():
+            raise TypeError(f"{name}: expected a floating-point tensor, got {x.dtype}")
+        if x.dtype != query.dtype and not autocast_is_on(x.device.type):
+            raise TypeError(f"{name}: expected query's dtype {query.dtype}, got {x.dtype}")
+        if (x.is_nested or query.is_nested) and not x.layout == query.layout == torch.jagged:
+            wanted = "padded tensors, or nested ones of layout=torch.jagged for query, key and value"
+            raise TypeError(f"{name}: expected {wanted}, got {'a nested' if x.is_nested else 'a padded'} {x.layout}")
         if x.dim() not in (2, 3) or x.dim() != query.dim() or x.shape[-1] != self.d_model:
             axes = f"(B, L, d_model = {self.d_model}), or (L, d_model), with as many axes as query"
             raise ValueError(f"{name}: expected {axes}, got {tuple(x.shape)}")
+
+    def _check_jagged(self, name: str, **others: object) -> None:
+        """Check that nothing stands beside jagged tensors that torch has for padded ones only."""
+        others |= {"rotary": self.rotary, "record_attention": self._observers or None}
+        for other, value in others.items():
+            if value is not None:
+                way = f"use torch.nested.to_padded_tensor({name}, 0.0) with masks.padding(lengths)"
+                raise TypeError(f"{name}: expected a padded tensor beside {other}, got a jagged one; {way}")
 
     def _check_scores(self, query, key, mask, bias, cache) -> None:
         """Check what the scores must fit, before a cache is written to."""
@@ -253,49 +295,67 @@ class MultiHeadAttention(nn.Module):
         if self.rotary is not None and query.shape[-2] != S:
             raise ValueError(f"key: rotary positions are for self-attention; expected S = {query.shape[-2]}, got {S}")
         if cache is not None:
+            if cache.layer is not None and cache.layer is not self:
+                own = "remember() it with this one" if cache.read_only else "make one KVCache() for each layer"
+                raise ValueError(f"cache: expected this layer's own, got that of another layer; {own}")
             if not cache.read_only and query.shape[-2] != S:
                 wanted = f"the {query.shape[-2]} tokens of query beside a cache that grows"
                 raise ValueError(
                     f"key: expected {wanted}, got {S}; for cross-attention, make the cache with remember()"
                 )
-            if len(cache) and cache.key.shape[:-3] != batch:
-                raise ValueError(
-                    f"cache: expected the batch {tuple(batch)} of query, got {tuple(cache.key.shape[:-3])}"
-                )
-            S = len(cache) + (0 if cache.read_only else S)
-        functional.check_dropout("dropout", self.dropout)  # an attribute, so that it may have changed
-        if mask is None and bias is None:
-            return
+            past = len(cache)
+            if past and cache.batch != batch:
+                raise ValueError(f"cache: expected the batch {tuple(batch)} of query, got {tuple(cache.batch)}")
+            if past and not cache.read_only:
+                _check_padding(mask, past)
+            S = past + (0 if cache.read_only else S)
         functional.check_mask_and_bias(mask, bias, (*batch, self.num_heads, query.shape[-2], S), query.device)
+
+    @contextmanager
+    def _shown_to(self, observer: Callable[[Tensor], None]) -> Iterator[None]:
+        """Call ``observer`` with the weights of every call, (B, H, L, S), before dropout, detached."""
+        with _observing:
+            self._observers = (*self._observers, observer)
+        try:
+            yield
+        finally:
+            with _observing:
+                self._observers = tuple(other for other in self._observers if other is not observer)
+
+    def __getstate__(self) -> dict:
+        """A copy, or a pickle, made while somebody looks is not looked at."""
+        return {name: value for name, value in self.__dict__.items() if name != "_observers"}
 
     def extra_repr(self) -> str:
         return f"num_heads={self.num_heads}, num_kv_heads={self.num_kv_heads}, d_k={self.d_k}, d_v={self.d_v}"
 
 
+_observing = Lock()  # two threads may begin to look at one layer at a time
+
+
 def _split(x: Tensor, width: int) -> Tensor:
     """(B, L, H·width) → (B, H, L, width). H is counted, not read: under tensor parallelism it is a rank's share."""
-    return x.unflatten(-1, (-1, width)).transpose(-3, -2)
+    return torch.unflatten(x, -1, (-1, width)).transpose(-3, -2)
 
 
-def _projected(layer: nn.Module, x: Tensor) -> Tensor:
-    """Return ``layer(x)``; by the arithmetic alone where a call would do nothing more, since a call takes time."""
-    own = layer.__dict__
-    if type(layer) is not nn.Linear or any(map(own.get, _HEEDED_BY_A_CALL)) or _calls_matter():
-        return layer(x)
-    parameters = own["_parameters"]
-    return F.linear(x, parameters["weight"], parameters["bias"])
+def _projected(projection: nn.Module, x: Tensor, name: str) -> Tensor:
+    """Return ``projection(x)``; where the dtype does not fit, name the argument."""
+    try:
+        return projection(x)
+    except RuntimeError as error:
+        weight = getattr(projection, "weight", None)
+        plain = isinstance(weight, Tensor) and weight.is_floating_point()
+        if plain and weight.dtype != x.dtype and "dtype" in str(error):
+            raise TypeError(f"{name}: expected the layer's dtype {weight.dtype}, got {x.dtype}") from error
+        raise
 
 
-_HEEDED_BY_A_CALL = (
-    "_forward_hooks",
-    "_forward_pre_hooks",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-    "_compiled_call_impl",
-    "forward",
-)
-
-
-def _calls_matter() -> bool:
-    """Say whether somebody watches the calls of all modules: a compiler, or a hook for every module."""
-    return torch.compiler.is_compiling() or _has_any_global_hook()
+def _check_padding(mask: Mask | Tensor | None, past: int) -> None:
+    """Check that lengths do not end before the new tokens: those of the prompts would close what is written to all."""
+    if isinstance(mask, masks.Both):
+        _check_padding(mask.left, past)
+        _check_padding(mask.right, past)
+    elif isinstance(mask, masks.Padding) and mask.longest is not None and mask.longest <= past:
+        wanted = f"a length of more than the {past} cached keys, since the new tokens follow them"
+        way = "pad the prompts on the left, and give ~masks.padding(missing) at each step"
+        raise ValueError(f"mask: expected {wanted}, got lengths of at most {mask.longest}; {way}")

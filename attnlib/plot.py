@@ -1,10 +1,12 @@
 """Pictures of attention. Each function draws on an Axes and returns it; none shows it or changes a setting.
 
 Rows are queries, columns are keys. Weights keep one scale, 0 to 1, so that two pictures can be compared. A hatched
-cell is masked, which is not the same as a weight of 0.
+cell is masked, which is not the same as a weight of 0. A token's name is written as it is, ``$`` and all; where there
+is no room for every name, some are left out at even distances.
 
 >>> import torch
 >>> import matplotlib.pyplot as plt
+>>> from attnlib.plot import attention_heatmap
 >>> _, ax = plt.subplots()
 >>> ax = attention_heatmap(torch.tensor([[0.9, 0.1]]), queries=["chase"], keys=["cats", "mice"], ax=ax)
 >>> ax.get_ylabel(), [label.get_text() for label in ax.get_xticklabels()]
@@ -25,10 +27,12 @@ from attnlib.masks import Mask
 try:
     import matplotlib.pyplot as plt
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.collections import LineCollection
     from matplotlib.lines import Line2D
     from matplotlib.patches import Rectangle
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.text import Text
+    from matplotlib.ticker import FixedLocator, MaxNLocator
 except ModuleNotFoundError as missing:  # pragma: no cover - needs an environment without matplotlib
     raise ImportError("attnlib.plot needs matplotlib: pip install 'attnlib[plot]'") from missing
 
@@ -49,8 +53,8 @@ PLAN_STYLES = {
 
 def attention_heatmap(
     weights: Tensor | np.ndarray,
-    queries: Sequence[str] | None = None,
-    keys: Sequence[str] | None = None,
+    queries: Sequence[str | int] | None = None,
+    keys: Sequence[str | int] | None = None,
     *,
     mask: Mask | Tensor | np.ndarray | None = None,
     ax: Axes | None = None,
@@ -67,7 +71,7 @@ def attention_heatmap(
 
     Returns
     -------
-    ``ax``. Each weight stands in its cell, with two digits, where the cells are large enough.
+    ``ax``. Each weight stands in its cell, with two digits, where the cells are large enough when the figure is drawn.
 
     Raises
     ------
@@ -85,8 +89,8 @@ def attention_heatmap(
 
 def head_grid(
     weights: Tensor | np.ndarray,
-    queries: Sequence[str] | None = None,
-    keys: Sequence[str] | None = None,
+    queries: Sequence[str | int] | None = None,
+    keys: Sequence[str | int] | None = None,
     *,
     mask: Mask | Tensor | np.ndarray | None = None,
     ax: Axes | None = None,
@@ -129,8 +133,8 @@ def head_grid(
 
 def attention_lines(
     weights: Tensor | np.ndarray,
-    queries: Sequence[str] | None = None,
-    keys: Sequence[str] | None = None,
+    queries: Sequence[str | int] | None = None,
+    keys: Sequence[str | int] | None = None,
     *,
     ax: Axes | None = None,
 ) -> Axes:
@@ -161,12 +165,14 @@ def attention_lines(
         lines = [[(0, query + shift), (1, key + shift)] for query, key in pairs]
         widths = 6 * weights[head][tuple(pairs.T)]
         ax.add_collection(LineCollection(lines, colors=colour, linewidths=widths, alpha=0.85))
-    for x, names, side in ((-0.03, queries, "right"), (1.03, keys, "left")):
-        for place, name in enumerate(names):
-            ax.text(x, place, name, ha=side, va="center")
-    ax.text(-0.03, -0.7, "query", ha="right", va="center", style="italic")
-    ax.text(1.03, -0.7, "key", ha="left", va="center", style="italic")
     ax.set(xlim=(-0.5, 1.5), ylim=(max(L, S) - 0.5, -1))
+    heading = -max(0.7, 1.1 * plt.rcParams["font.size"] / _room(ax.yaxis))
+    ax.set_ylim(top=heading - 0.3)
+    for x, names, side in ((-0.03, queries, "right"), (1.03, keys, "left")):
+        texts = [ax.text(x, place, name, ha=side, va="center", parse_math=False) for place, name in enumerate(names)]
+        _thin_out(texts, ax.yaxis)
+    ax.text(-0.03, heading, "query", ha="right", va="center", style="italic")
+    ax.text(1.03, heading, "key", ha="left", va="center", style="italic")
     ax.set_axis_off()
     if heads > 1:
         samples = [Line2D([], [], color=HEAD_COLOURS[head], linewidth=3) for head in range(heads)]
@@ -179,8 +185,8 @@ def plot_mask(
     mask: Mask | Tensor | np.ndarray,
     L: int,
     S: int,
-    queries: Sequence[str] | None = None,
-    keys: Sequence[str] | None = None,
+    queries: Sequence[str | int] | None = None,
+    keys: Sequence[str | int] | None = None,
     *,
     ax: Axes | None = None,
 ) -> Axes:
@@ -248,7 +254,9 @@ def plot_plan(mask: Mask | None, L: int, S: int, *, ax: Axes | None = None) -> A
     return ax
 
 
-def plot_softmax(scores: Tensor | np.ndarray, keys: Sequence[str] | None = None, *, ax: Axes | None = None) -> Axes:
+def plot_softmax(
+    scores: Tensor | np.ndarray, keys: Sequence[str | int] | None = None, *, ax: Axes | None = None
+) -> Axes:
     """Draw one query's weights as bars, softmax(scores), with each key's score written under its name.
 
     Parameters
@@ -270,10 +278,12 @@ def plot_softmax(scores: Tensor | np.ndarray, keys: Sequence[str] | None = None,
     weights = powers / powers.sum()
     ax = plt.gca() if ax is None else ax
     ax.bar(range(len(scores)), weights, color=HEAD_COLOURS[0])
-    for place, weight in enumerate(weights):
-        ax.text(place, weight + 0.02, f"{weight:.2f}", ha="center")
+    _thin_out([ax.text(i, weight + 0.02, f"{weight:.2f}", ha="center") for i, weight in enumerate(weights)], ax.xaxis)
     signed = [f"{score:.3g}".replace("-", "−") for score in scores]
-    ax.set_xticks(range(len(scores)), [f"{key}\n{score}" for key, score in zip(keys, signed, strict=True)])
+    names = [f"{key}\n{score}" for key, score in zip(keys, signed, strict=True)]
+    _name_places(ax.xaxis, names, 0)
+    if len(ax.get_xticks()) < len(names):
+        _name_places(ax.xaxis, names, 90)
     ax.set(ylim=(0, 1.1), yticks=[0, 0.5, 1], ylabel="weight", xlabel="key and its score")
     return ax
 
@@ -297,8 +307,9 @@ def _weights(weights: Tensor | np.ndarray) -> np.ndarray:
     return weights if weights.ndim == 3 else weights[None]
 
 
-def _names(argument: str, names: Sequence[str] | None, count: int) -> list[str]:
-    names = list(map(str, range(count))) if names is None else list(names)
+def _names(argument: str, names: Sequence[str | int] | Tensor | np.ndarray | None, count: int) -> list[str]:
+    names = range(count) if names is None else names.tolist() if isinstance(names, Tensor) else names
+    names = list(map(str, names))
     if len(names) != count:
         raise ValueError(f"{argument}: expected {count} names, got {len(names)}")
     return names
@@ -336,8 +347,8 @@ def _draw_cells(ax: Axes, cells: np.ndarray, queries, keys, mask) -> None:
         ax.set_yticks(np.arange(L + 1) - 0.5, minor=True)
         ax.grid(which="minor", color="#bbbbbb", linewidth=0.6)
     ax.tick_params(which="both", length=0)
-    _name_cells(ax.xaxis, keys, width, along=True)
-    _name_cells(ax.yaxis, queries, height, along=False)
+    _name_cells(ax.xaxis, keys, width)
+    _name_cells(ax.yaxis, queries, height)
     ax.set(xlabel="key", ylabel="query")
 
 
@@ -368,29 +379,83 @@ def _cell_points(ax: Axes, L: int, S: int) -> tuple[float, float]:
     return box.width / S * 72 / ax.figure.dpi, box.height / L * 72 / ax.figure.dpi
 
 
-def _name_cells(axis, names: list[str], room: float, along: bool) -> None:
+def _room(axis: Axis) -> float:
+    """Return the points from one place on the axis to the next, as they are now: a layout may change them."""
+    box, (first, last) = axis.axes.get_window_extent(), axis.get_view_interval()
+    return abs((box.width if axis.axis_name == "x" else box.height) / (last - first)) * 72 / axis.axes.figure.dpi
+
+
+def _name_cells(axis: Axis, names: list[str], room: float) -> None:
     """Write the names beside their cells: upright if they are too long for it, and only some if they are too many."""
-    size = _type_size(axis)
-    turned = along and max(map(len, names)) * 0.62 * size > room
-    step = 1
-    if names == _names("names", None, len(names)):  # indices: leave some out instead
-        turned = False
-        step = math.ceil(1.3 * (len(names[-1]) * 0.62 if along else 1) * size / room)
-    axis.set_ticks(range(0, len(names), step), names[::step], rotation=90 if turned else 0)
+    size, along = _type_size(axis), axis.axis_name == "x"
+    if names == _names("names", None, len(names)):  # indices are never turned, and stand a little apart
+        _name_places(axis, names, 0, 1.3 * (len(names[-1]) * 0.62 if along else 1) * size)
+    else:
+        _name_places(axis, names, 90 if along and max(map(len, names)) * 0.62 * size > room else 0)
 
 
-def _type_size(axis) -> float:
+def _name_places(axis: Axis, names: list[str], rotation: float, size: float | None = None) -> None:
+    """Write the names, or only some of them where there is less room than ``size``; that of the largest unless given.
+
+    What stands between two dollar signs is no mathematics.
+    """
+    axis.set_ticks(range(len(names)), names, rotation=rotation, parse_math=False)
+    size = _largest(axis.get_ticklabels(), axis.axis_name == "y") if size is None else size
+    axis.set_major_locator(_Places(len(names), size))
+
+
+class _Places(FixedLocator):
+    """Places 0, 1, … at even distances of at least ``size`` points, whenever the figure is drawn."""
+
+    def __init__(self, count: int, size: float):
+        super().__init__(range(count))
+        self.size = size
+
+    def __call__(self) -> np.ndarray:
+        return self.locs[:: _step(self.size, self.axis)]
+
+
+def _step(size: float, axis: Axis) -> int:
+    """Return how many places on the axis ``size`` points take."""
+    return max(1, math.ceil(size / max(_room(axis), 1e-3)))  # a layout may leave an Axes no room at all
+
+
+def _largest(texts: Sequence[Text], upwards: bool = False) -> float:
+    """Return the width of the widest of the texts in points, or the height of the highest."""
+    boxes = [text.get_window_extent() for text in texts]
+    return max(box.height if upwards else box.width for box in boxes) * 72 / texts[0].figure.dpi
+
+
+def _thin_out(texts: Sequence[Text], axis: Axis) -> None:
+    """Remove some of the texts at places on the axis, where they would lie on one another."""
+    step = _step(_largest(texts, axis.axis_name == "y"), axis)
+    for place, text in enumerate(texts):
+        if place % step:
+            text.remove()
+
+
+def _type_size(axis: Axis) -> float:
     return axis.get_major_ticks()[0].label1.get_fontsize()
 
 
+class _Number(Text):
+    """A weight in its cell, shown where "0.00" fits there when the figure is drawn."""
+
+    def draw(self, renderer) -> None:
+        # Four characters are about 2.4 times as wide as the type is high.
+        if _room(self.axes.xaxis) >= 2.4 * self.get_fontsize():
+            super().draw(renderer)
+
+
 def _write_numbers(ax: Axes, weights: np.ndarray, mask) -> None:
-    """Write each weight in its cell, if "0.00" fits there."""
-    L, S = weights.shape
-    size = _type_size(ax.xaxis)
-    if _cell_points(ax, L, S)[0] < 2.4 * size:  # four characters are about 2.4 times as wide as the type is high
-        return
+    """Write each weight in its cell, if it may fit there."""
+    size, (L, S) = _type_size(ax.xaxis), weights.shape
+    if ax.figure.get_window_extent().width / S * 72 / ax.figure.dpi < 2.4 * size:
+        return  # in no layout
     allowed = _allowed(mask, L, S)
     for row, column in zip(*np.nonzero(allowed), strict=True):
         weight = weights[row, column]
         ink = "white" if weight > 0.72 else "black"  # what stands out more on that blue
-        ax.text(column, row, f"{weight:.2f}", ha="center", va="center", color=ink, fontsize=size)
+        number = _Number(column, row, f"{weight:.2f}", ha="center", va="center", color=ink, fontsize=size)
+        number.set(clip_on=False, in_layout=False)  # one that is not shown must take no room
+        ax.add_artist(number)

@@ -1,7 +1,8 @@
 """See what a model attends to, without changing its code."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from threading import Lock
 
 import torch
 from torch import Tensor, nn
@@ -41,49 +42,78 @@ class Record(Mapping):
 def record_attention(model: nn.Module) -> Iterator[Record]:
     """Record the attention weights of every :class:`MultiHeadAttention` in ``model`` while the block runs.
 
-    The layers compute their weights as if called with ``need_weights=True``; outputs stay the same, to the dtype's
-    tolerance. When the block ends, by an error too, the model is as it was before.
+    The weights are those that ``need_weights=True`` gives. They are computed beside the output, which stays the same.
+    When the block ends, by an error too, the model is as it was before.
+
+    Every call is recorded, from whatever thread. With activation checkpointing a backward pass calls the layers again:
+    let it stand after the block, or these calls are recorded too. A subclass of :class:`MultiHeadAttention` is
+    recorded where its ``forward`` calls that of the class. A compiled model runs as plain PyTorch inside the block;
+    the block itself must not stand inside a compiled function.
 
     Raises
     ------
     ValueError: if the model holds no :class:`MultiHeadAttention`.
     TypeError: if it is no module.
+    RuntimeError: inside a compiled function.
 
     >>> import torch
-    >>> model = nn.Sequential(MultiHeadAttention(num_heads=2, d_model=4))
+    >>> from attnlib import MultiHeadAttention, record_attention
+    >>> model = torch.nn.Sequential(MultiHeadAttention(num_heads=2, d_model=4))
     >>> with record_attention(model) as record:
     ...     _ = model(torch.randn(1, 3, 4))
     >>> record["0"].shape
     torch.Size([1, 2, 3, 3])
     """
+    if torch.compiler.is_compiling():
+        raise RuntimeError(_INSIDE)
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     names: dict[MultiHeadAttention, list[str]] = {}  # a shared layer has several
     for name, layer in model.named_modules(remove_duplicate=False):
         if isinstance(layer, MultiHeadAttention):
-            names.setdefault(layer, []).append(name.removeprefix("_orig_mod."))
+            own = [part for part in name.split(".") if part != "_orig_mod"]  # which torch.compile puts in between
+            names.setdefault(layer, []).append(".".join(own))
     if not names:
         raise ValueError(f"model: expected a model with a MultiHeadAttention, got {type(model).__name__} without one")
     record = Record()
-    with ExitStack() as cleanup:
-        # A compiled graph does not look at hooks again: it runs as plain PyTorch meanwhile.
-        cleanup.enter_context(torch.compiler.set_stance("force_eager"))
+    with _without_compiled_graphs(), ExitStack() as cleanup:
         for layer, layer_names in names.items():
-            cleanup.callback(setattr, layer, "attn", layer.attn)
-            before = layer.register_forward_pre_hook(_ask_for_weights, with_kwargs=True)
-            after = layer.register_forward_hook(_keep_weights(record, layer_names))
-            cleanup.callback(before.remove)
-            cleanup.callback(after.remove)
+            cleanup.enter_context(layer._shown_to(_recorder(record, layer_names)))
         yield record
 
 
-def _ask_for_weights(layer, args, kwargs):
-    return args, {**kwargs, "need_weights": True}
-
-
-def _keep_weights(record: Record, names: list[str]):
-    def hook(layer, args, output):
+def _recorder(record: Record, names: list[str]) -> Callable[[Tensor], None]:
+    def keep(weights: Tensor) -> None:
         for name in names:
-            record._calls.setdefault(name, []).append(layer.attn)
+            record._calls.setdefault(name, []).append(weights)
 
-    return hook
+    return keep
+
+
+_open_blocks, _stance, _counting = 0, ExitStack(), Lock()
+
+
+@contextmanager
+def _without_compiled_graphs() -> Iterator[None]:
+    """Run compiled models as plain PyTorch: a graph knows nothing of those who came to look after it was made.
+
+    torch has one stance for all threads, so the first block that opens takes it, and the last that closes gives it up.
+    """
+    global _open_blocks
+    with _counting:
+        if not _open_blocks:
+            try:
+                _stance.enter_context(torch.compiler.set_stance("force_eager"))
+            except RuntimeError as error:  # torch refuses it in the part of a compiled function that runs without graph
+                raise RuntimeError(_INSIDE) from error
+        _open_blocks += 1
+    try:
+        yield
+    finally:
+        with _counting:
+            _open_blocks -= 1
+            if not _open_blocks:
+                _stance.close()
+
+
+_INSIDE = "record_attention: expected outside of compiled functions; put the block round the call of the compiled one"

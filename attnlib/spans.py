@@ -9,12 +9,13 @@ the pairs of some queries and the keys of a run, ``rest`` is what remains to be 
 
 So ``documents(ids) & causal()`` leaves True for the keys of the queries' own document that come before them all, the
 causal mask alone for those beside them, and False for the rest. A mask that does not know its structure leaves itself.
+A mask that differs between examples leaves True or False where it does so in each of them.
 """
 
 from collections.abc import Callable, Iterable
 from typing import Any
 
-__all__ = ["Runs", "both", "combined", "either", "from_spans", "inverted"]
+__all__ = ["Runs", "both", "combined", "count_open", "either", "from_spans", "inverted", "open_spans"]
 
 Rest = Any  # True, False, or a Mask, which is made of runs and so cannot be named here
 Runs = list[tuple[int, Rest]]
@@ -25,6 +26,7 @@ def from_spans(S: int, spans: Iterable[tuple[int, int, Rest]]) -> Runs:
 
     A span may begin before the first key, end after the last, or be empty.
 
+    >>> from attnlib.spans import from_spans
     >>> from_spans(9, [(-2, 3, True), (5, 5, True), (7, 20, True)])
     [(3, True), (7, False), (9, True)]
     """
@@ -43,6 +45,7 @@ def from_spans(S: int, spans: Iterable[tuple[int, int, Rest]]) -> Runs:
 def combined(left: Runs, right: Runs, rule: Callable[[Rest, Rest], Rest]) -> Runs:
     """Return ``rule``, :func:`both` or :func:`either`, of two rows of runs over the same keys.
 
+    >>> from attnlib.spans import both, combined
     >>> combined([(4, True), (6, False)], [(2, False), (6, True)], both)
     [(2, False), (4, True), (6, False)]
     """
@@ -59,6 +62,7 @@ def combined(left: Runs, right: Runs, rule: Callable[[Rest, Rest], Rest]) -> Run
 def both(left: Rest, right: Rest) -> Rest:
     """Return what is left of ``left & right``.
 
+    >>> from attnlib.spans import both
     >>> both(True, False), both(True, True)
     (False, True)
     """
@@ -72,6 +76,7 @@ def both(left: Rest, right: Rest) -> Rest:
 def either(left: Rest, right: Rest) -> Rest:
     """Return what is left of ``left | right``.
 
+    >>> from attnlib.spans import either
     >>> either(True, False), either(False, False)
     (True, False)
     """
@@ -85,10 +90,42 @@ def either(left: Rest, right: Rest) -> Rest:
 def inverted(runs: Runs) -> Runs:
     """Return what is left of ``~`` the mask that left these runs.
 
+    >>> from attnlib.spans import inverted
     >>> inverted([(4, True), (6, False)])
     [(4, False), (6, True)]
     """
     return [(stop, not rest if isinstance(rest, bool) else ~rest) for stop, rest in runs]
+
+
+def open_spans(runs: Runs, gap: int) -> list[tuple[int, int]]:
+    """Return the (start, stop) of the keys of which some may be open; fewer than ``gap`` closed ones between are kept.
+
+    >>> from attnlib.spans import open_spans
+    >>> open_spans([(4, True), (6, False), (7, True), (20, False), (23, True)], gap=3)
+    [(0, 7), (20, 23)]
+    """
+    spans: list[tuple[int, int]] = []
+    start = 0
+    for stop, rest in runs:
+        if rest is not False:
+            near = spans and start - spans[-1][1] < gap
+            spans.append((spans.pop()[0] if near else start, stop))
+        start = stop
+    return spans
+
+
+def count_open(runs: Runs) -> int:
+    """Return how many keys are open to all queries.
+
+    >>> from attnlib.spans import count_open
+    >>> count_open([(4, True), (6, False), (7, True)])
+    5
+    """
+    count = start = 0
+    for stop, rest in runs:
+        count += (stop - start) * (rest is True)
+        start = stop
+    return count
 
 
 def _extend(runs: Runs, stop: int, rest: Rest) -> None:

@@ -1,5 +1,8 @@
 """The cache against plain concatenation, and decoding against the whole sequence at once."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from hypothesis import given
@@ -50,7 +53,6 @@ def test_what_was_returned_before_never_changes(sizes):
     assert all(torch.equal(view, then) for view, then in returned)
 
 
-@torch.no_grad()
 @torch.no_grad()
 def test_room_grows_by_doubling():
     """100 single steps copy the past a logarithmic number of times."""
@@ -441,3 +443,125 @@ def test_autocast_may_change_the_dtype_of_what_is_cached():
     cache.append(*tokens(3))
     with torch.autocast("cpu"):
         cache.check_fits(torch.Size([B]), torch.float32, torch.device("cpu"), D_K, D_V)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A cache as a value
+
+
+def test_an_empty_cache_is_true():
+    """``if cache`` must not drop a fresh one: nothing would ever be cached."""
+    cache = KVCache()
+    assert cache
+    cache.append(*tokens(1))
+    assert cache
+
+
+def stored(cache):
+    return pickle.loads(pickle.dumps(cache))
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, stored])
+@pytest.mark.parametrize("prompt", [1, 3])
+@torch.no_grad()
+def test_two_continuations_of_one_prompt_are_independent(duplicate, prompt):
+    """One token at a time, so that a buffer has spare room, which both might write into."""
+    layer, x = MultiHeadAttention(H, D_MODEL, D_K, D_V).double().eval(), draw(B, 9, D_MODEL)
+
+    def write(cache, *places):
+        return torch.cat([layer(x[:, i : i + 1], mask=masks.causal(), cache=cache) for i in places], dim=1)
+
+    cache = KVCache()
+    write(cache, *range(prompt))
+    first, second = duplicate(cache), duplicate(cache)
+    outputs = {first: [], second: [], cache: []}
+    for step in range(2):  # in turn
+        for each, place in ((first, 3), (second, 5), (cache, 7)):
+            outputs[each].append(write(each, place + step))
+    for each, place in ((first, 3), (second, 5), (cache, 7)):
+        whole = layer(x[:, [*range(prompt), place, place + 1]], mask=masks.causal())
+        assert_close(torch.cat(outputs[each], dim=1), whole[:, prompt:])
+        assert len(each) == prompt + 2
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+def test_gradients_flow_through_a_copy_to_the_prompt(duplicate):
+    layer = MultiHeadAttention(H, D_MODEL, D_K, D_V).double().eval()
+    prompt, new = draw(B, 3, D_MODEL), draw(B, 2, D_MODEL)
+    cache = KVCache()
+    layer(prompt, mask=masks.causal(), cache=cache)
+    twin = duplicate(cache)
+    layer(new, mask=masks.causal(), cache=twin).square().sum().backward()
+    stepwise = [p.grad.clone() for p in layer.parameters()]
+    layer.zero_grad()
+    layer(torch.cat([prompt, new], dim=1), mask=masks.causal())[:, 3:].square().sum().backward()
+    for parameter, gradient in zip(layer.parameters(), stepwise, strict=True):
+        assert_close(parameter.grad, gradient)
+    assert len(cache) == 3
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, stored])
+def test_a_deep_copy_has_memory_of_its_own(duplicate):
+    cache = KVCache()
+    with torch.no_grad():
+        cache.append(*tokens(3))
+        cache.append(*tokens(1))
+    before = [cache.key.clone(), cache.value.clone()]
+    twin = duplicate(cache)
+    twin.key.zero_()
+    twin.value.zero_()
+    assert torch.equal(cache.key, before[0])
+    assert torch.equal(cache.value, before[1])
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, stored])
+def test_a_copy_of_an_empty_cache_is_an_empty_cache(duplicate):
+    cache = KVCache()
+    twin = duplicate(cache)
+    twin.append(*tokens(2))
+    assert (len(cache), len(twin)) == (0, 2)
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, stored])
+def test_a_copy_of_a_cache_that_is_only_read_is_only_read(duplicate):
+    layer, memory, query = (
+        MultiHeadAttention(H, D_MODEL, D_K, D_V).eval(),
+        torch.randn(B, 7, D_MODEL),
+        torch.randn(B, 1, D_MODEL),
+    )
+    with torch.no_grad():
+        twin = duplicate(layer.remember(memory))
+        assert_close(layer(query, cache=twin), layer(query, memory))
+    with pytest.raises(ValueError, match="cache: expected one that grows"):
+        twin.append(*tokens(1, dtype=torch.float32))
+
+
+def test_a_copy_keeps_what_a_subclass_adds():
+    class Named(KVCache):
+        def __init__(self):
+            super().__init__()
+            self.names = ["a"]
+
+    cache = Named()
+    cache.append(*tokens(2))
+    shallow, deep = copy.copy(cache), copy.deepcopy(cache)
+    cache.names.append("b")
+    assert type(shallow) is type(deep) is Named
+    assert shallow.names == ["a", "b"]
+    assert deep.names == ["a"]
+
+
+def test_a_cache_that_stands_twice_in_a_structure_is_copied_once():
+    cache = KVCache()
+    first, second = copy.deepcopy([cache, cache])
+    assert first is second is not cache
+
+
+@torch.no_grad()
+def test_a_stored_cache_takes_no_layer_with_it():
+    layer, cache = MultiHeadAttention(2, 256), KVCache()
+    layer(torch.randn(1, 1, 256), cache=cache)
+    assert cache.layer is layer
+    assert len(pickle.dumps(cache)) < 10_000  # a layer has 256 · 1024 numbers
+    assert stored(cache).layer is copy.deepcopy(cache).layer is None
+    assert copy.copy(cache).layer is layer

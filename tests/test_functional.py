@@ -1,5 +1,6 @@
 """``attention`` and ``attention_weights`` against loops, torch and Hugging Face, each way of computing in turn."""
 
+import doctest
 import math
 from fractions import Fraction
 from types import SimpleNamespace
@@ -11,9 +12,10 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from attnlib import attention, attention_weights, functional, masks
-from attnlib.kernels import explicit, fused
+from attnlib import attention, attention_weights, functional, masks, spans
+from attnlib.kernels import blockwise, explicit, fused
 from attnlib.lab.memory import peak_memory
 from tests.oracles import (
     D_K,
@@ -32,6 +34,7 @@ from tests.oracles import (
     loops,
     with_weights,
 )
+from tests.random_masks import expressions
 from tests.tolerances import TOLERANCES, assert_close
 
 MASKS = {
@@ -596,8 +599,151 @@ def test_finite_inputs_are_not_copied(monkeypatch):
         raise AssertionError("looked for the rows that are not finite, though the sum is")
 
     monkeypatch.setattr(functional, "_rows_not_finite", fail)
-    attention(*draw_qkv(B), masks.padding([7, 3]))
-    attention_weights(*draw_qkv(B)[:2], masks.causal())
+    for mask in (None, masks.padding([7, 3]), masks.causal()):
+        attention(*draw_qkv(B), mask)
+        attention(*draw_qkv(B, lengths=(1, S)), mask)
+        attention_weights(*draw_qkv(B)[:2], mask)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Few queries, as in decoding: the keys that none of them may attend to are not read
+
+
+@given(st.data(), st.integers(1, 5), st.integers(1, 31), st.sampled_from([(3, 3), (6, 3), (6, 1)]), st.booleans())
+def test_few_queries_under_any_mask_equal_the_dense_computation(data, rows, keys, heads, shifted):
+    mask, open_ = data.draw(expressions(B, heads[0], rows, keys))
+    torch.manual_seed(data.draw(seeds))
+    bias = None
+    if shifted:
+        bias = draw(data.draw(st.sampled_from([1, B])), heads[0], rows, keys, requires_grad=True)
+    tensors = draw_qkv(B, heads=heads, lengths=(rows, keys), requires_grad=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(functional, "MANY_KEYS", 1)
+        patch.setattr(functional, "MANY_NUMBERS", data.draw(st.sampled_from([0, functional.MANY_NUMBERS])))
+        patch.setattr(functional, "GAP", data.draw(st.integers(1, 9)))
+        output = attention(*tensors, mask, bias=bias)
+    repeated = [x.repeat_interleave(heads[0] // heads[1], dim=1) for x in tensors[1:]]
+    expected = loops(
+        *(x.detach() for x in (tensors[0], *repeated)),
+        torch.from_numpy(np.array(open_)),
+        None if bias is None else bias.detach(),
+    )
+    assert_close(output, expected)
+    found = torch.autograd.grad(output.square().sum(), tensors)
+    weights = attention_weights(*tensors[:2], mask, bias=bias)
+    wanted = torch.autograd.grad((weights @ repeated[1]).square().sum(), tensors)
+    for ours, right in zip(found, wanted, strict=True):
+        assert_close(ours, right)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("leading", [(), (B,), (2, 5)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_single_query_equals_the_last_of_two(dtype, leading, turned, monkeypatch):
+    monkeypatch.setattr(functional, "MANY_NUMBERS", 0)
+    query, key, value = draw_qkv(*leading, heads=(GROUPED_H, H_KV), lengths=(2, 300), dtype=dtype)
+    if turned:  # as a module's projection leaves them
+        key, value = (x.transpose(-2, -3).contiguous().transpose(-2, -3) for x in (key, value))
+    for mask in (None, masks.causal(), masks.sliding_window(40), masks.causal() & ~masks.prefix(7)):
+        for bias in (None, draw(1, 300)):
+            two = None if bias is None else bias.expand(2, 300)
+            expected = attention(query, key, value, mask, bias=two)[..., 1:, :]
+            output = attention(query[..., 1:, :], key, value, mask, bias=bias)
+            assert output.dtype == dtype
+            assert_close(output, expected)
+
+
+def test_a_single_query_under_another_default_dtype(monkeypatch):
+    monkeypatch.setattr(functional, "MANY_NUMBERS", 0)
+    query, key, value = draw_qkv(B, lengths=(1, S), dtype=torch.float32)
+    expected = attention(query, key, value, masks.padding([7, 3]))
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(attention(query, key, value, masks.padding([7, 3])), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_a_single_query_by_its_weights_has_derivatives_of_any_order(monkeypatch):
+    monkeypatch.setattr(functional, "MANY_NUMBERS", 0)
+    query, key, value = draw_qkv(1, heads=(2, 1), lengths=(1, 3), requires_grad=True)
+    for mask in (None, torch.tensor([[True, False, True]])):
+        assert torch.autograd.gradgradcheck(lambda *x, mask=mask: attention(*x, mask), (query, key, value))
+
+
+def test_few_queries_with_dropout_drop_open_keys_only():
+    """With the identity as values, the output is the weights."""
+    query, key, value = draw(1, H, 64, D_K), draw(1, H, 300, D_K), torch.eye(300).double().expand(1, H, 300, 300)
+    mask = masks.causal() & masks.sliding_window(40)
+    weights = attention_weights(query, key, mask)
+    dropped = attention(query, key, value, mask, dropout_p=0.3)
+    kept = dropped != 0
+    assert_close(dropped[kept], weights[kept] / 0.7)
+    assert kept.sum() / (weights != 0).sum() == pytest.approx(0.7, abs=0.05)
+
+
+class ElementsRead(TorchDispatchMode):
+    """Counts the elements of what is read: a view reads nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.most = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        if not operation.is_view:
+            tensors = [x for x in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+            self.most = max(self.most, *(x.numel() for x in tensors), 0)
+        return operation(*args, **(kwargs or {}))
+
+
+WINDOW = masks.causal() & masks.sliding_window(64)
+IN_PLACES = {
+    "window": (WINDOW, 64),
+    "window beside padding": (WINDOW & ~masks.padding([9, 0]), 64),
+    "window and the first keys": (WINDOW | masks.prefix(4), 68),
+    "prefix": (masks.prefix(50), 50),
+    "padding": (masks.padding([40, 9]), 40),
+}
+
+
+@pytest.mark.parametrize("name", IN_PLACES)
+@pytest.mark.parametrize("rows", [1, 9])
+@pytest.mark.parametrize("numbers", [0, math.inf])
+def test_only_the_keys_that_some_query_may_attend_to_are_read(name, rows, numbers, monkeypatch):
+    """So a step of decoding under a window costs the same, however long the cache."""
+    monkeypatch.setattr(functional, "MANY_NUMBERS", numbers)
+    mask, most = IN_PLACES[name]
+    most += rows - 1 if "window" in name else 0
+    for keys in (512, 4096):
+        query, key, value = draw_qkv(B, lengths=(rows, keys))
+        with ElementsRead() as seen:
+            output = attention(query, key, value, mask)
+        assert seen.most == B * H * max(most * D_V, rows * max(most, D_V))
+        assert_close(output, with_weights(query, key, value, mask))
+        # What lies elsewhere may be anything, and is not even looked for.
+        hidden = ~mask.dense(rows, keys).expand(B, 1, rows, keys).any((0, 1, 2))
+        key[:, :, hidden], value[:, :, hidden] = math.nan, math.inf
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(functional, "_quarantine", None)
+            assert torch.equal(attention(query, key, value, mask), output)
+
+
+def test_a_chunk_of_queries_under_a_window_looks_at_the_keys_near_it():
+    query, key, value = draw_qkv(B, lengths=(70, 1024))
+    expected = attention(query, key, value, WINDOW)
+    key[:, :, :890], value[:, :, :890] = math.nan, math.inf
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(functional, "_quarantine", None)
+        assert torch.equal(attention(query, key, value, WINDOW), expected)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 64])
+def test_few_queries_with_a_mask_of_each_example_take_one_call(rows, monkeypatch):
+    """Not one for each example, which would take longer than the mask as a tensor does."""
+    monkeypatch.setattr(blockwise, "attend", None)
+    query, key, value = draw_qkv(5, lengths=(rows, 300))
+    mask = masks.padding([300, 290, 10, 0, 3])
+    assert_close(attention(query, key, value, mask), attention(query, key, value, mask.dense(rows, 300)))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -718,6 +864,7 @@ ERRORS = [
         r"mask: expected bool \(True means may attend\), got torch.uint8",
     ),
     ({"mask": [[True]]}, TypeError, "mask: expected a Mask or a bool tensor, got list"),
+    ({"mask": masks.causal}, TypeError, r"mask: .*, got the function causal; call it, as in masks.causal\(\)"),
     (
         {"mask": true(S)},
         ValueError,
@@ -736,7 +883,11 @@ ERRORS = [
     ({"mask": true(B, B, L, S)}, ValueError, r"mask: expected shape .*got \(2, 2, 5, 7\)"),
     ({"mask": true(2, B, H, L, S)}, ValueError, r"mask: expected shape .*got \(2, 2, 3, 5, 7\)"),
     ({"mask": true(7, 1, 1, S)}, ValueError, r"mask: expected shape .*got \(7, 1, 1, 7\)"),
-    ({"mask": masks.padding([1, 2, 3])}, ValueError, r"mask: expected shape .* \(2, 3, 5, 7\), got \(3, 1, 1, 7\)"),
+    (
+        {"mask": masks.padding([1, 2, 3])},
+        ValueError,
+        r"mask: expected shape .* \(2, 3, 5, 7\), got \(3, 1, 1, 7\): made for 3 examples beside a batch of 2$",
+    ),
     ({"mask": masks.padding([9, 2])}, ValueError, "lengths: expected at most S=7 keys, got a length of 9"),
     ({"mask": masks.documents([1, 2])}, ValueError, "ids: expected one id for each of S=7 keys, got 2"),
     ({"mask": masks.prefix(9)}, ValueError, "length: expected a prefix of at most S=7 keys, got 9"),
@@ -794,3 +945,62 @@ def test_a_scale_may_be_any_real_number():
     for scale in (Fraction(1, 4), np.float32(0.25)):
         assert_close(attention(query, key, value, scale=scale), expected)
         assert_close(attention_weights(query, key, scale=scale), attention_weights(query, key, scale=0.25))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Nested tensors
+
+
+NESTED = pytest.mark.filterwarnings("ignore:.*API of nested tensors:UserWarning")  # torch's, of those not jagged
+
+
+def nested(*lengths, layout=torch.jagged):
+    return torch.nested.nested_tensor([torch.randn(length, 4, 8) for length in lengths], layout=layout)
+
+
+@NESTED
+def test_jagged_tensors_attend_within_each_example():
+    x = nested(3, 5).transpose(1, 2)
+    for found, one in zip(attention(x, x, x).transpose(1, 2).unbind(), x.transpose(1, 2).unbind(), strict=True):
+        one = one.transpose(0, 1)
+        torch.testing.assert_close(found.transpose(0, 1), attention(one, one, one))
+
+
+PADDED = torch.randn(2, 4, 5, 8)
+
+
+@NESTED
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: attention(x, x, x, masks.causal()), "query: expected padded tensors beside mask, got jagged"),
+        (lambda x: attention(x, x, x, masks.padding([3, 5])), r"beside mask, .*to_padded_tensor.*masks.padding"),
+        (lambda x: attention(x, x, x, bias=torch.zeros(1, 1, 1, 1)), "query: expected padded tensors beside bias"),
+        (lambda x: attention_weights(x, x), "query: expected padded tensors beside attention_weights"),
+        (
+            lambda x: attention(x, PADDED, PADDED),
+            r"or all nested, .*got 4 axes of nested torch.jagged, 4 axes of torch.st",
+        ),
+        (lambda x: attention(PADDED, x, x), "got 4 axes of torch.strided, 4 axes of nested torch.jagged"),
+        (lambda x: attention(*[nested(3, 5, layout=torch.strided)] * 3), "got 4 axes of nested torch.strided"),
+        (lambda x: attention(*[x.transpose(1, 2).flatten(2)] * 3), "got 3 axes of nested torch.jagged"),
+    ],
+)
+def test_nested_tensors_that_torch_cannot_take_are_refused(call, message):
+    with pytest.raises(TypeError, match=message):
+        call(nested(3, 5).transpose(1, 2))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Examples
+
+
+@pytest.mark.parametrize("module", [functional, masks, spans])
+def test_the_examples_run_as_copied(module):
+    """In a namespace of their own: they begin with what they import."""
+    examples = doctest.DocTestFinder(exclude_empty=True).find(module, globs={})
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    report = []
+    results = [runner.run(example, out=report.append) for example in examples if example.examples]
+    assert results
+    assert not any(result.failed for result in results), "".join(report)

@@ -78,9 +78,20 @@ def test_padding_closes_columns_not_rows():
     assert dense[:, 0, 0].int().tolist() == [[1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0, 0]]
 
 
-@pytest.mark.parametrize("lengths", [[7, 0], (7, 0), np.array([7, 0]), torch.tensor([7, 0], dtype=torch.int16)])
+WHOLE = ["uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"]
+
+
+@pytest.mark.parametrize("lengths", [[7, 0], (7, 0), *(np.array([7, 0], dtype) for dtype in WHOLE)])
 def test_padding_takes_every_kind_of_whole_numbers(lengths):
-    assert masks.padding(lengths).dense(L, S).sum(-1).flatten().tolist() == [7, 0]
+    for given_lengths in (lengths, torch.as_tensor(lengths)):
+        assert masks.padding(given_lengths).dense(L, S).sum(-1).flatten().tolist() == [7, 0]
+        with pytest.raises(ValueError, match="lengths: expected at most S=3 keys, got a length of 7"):
+            masks.padding(given_lengths).shape(L, 3)
+
+
+@pytest.mark.parametrize("dtype", WHOLE)
+def test_documents_take_every_kind_of_whole_numbers(dtype):
+    assert rows(masks.documents(np.array([4, 4, 9], dtype)), 3, 3) == ["■■·", "■■·", "··■"]
 
 
 def test_documents_see_only_themselves():
@@ -200,21 +211,6 @@ def test_the_algebra_of_masks_is_the_algebra_of_their_dense_forms(expression):
     np.testing.assert_array_equal(dense.expand(B, H, L, S).numpy(), combined_dense(expression))
 
 
-@given(expressions, st.lists(st.booleans(), min_size=B * H * S, max_size=B * H * S))
-def test_reached_says_which_queries_may_attend_to_a_marked_key(expression, marked):
-    marked = torch.tensor(marked).reshape(B, H, S)
-    expected = (torch.from_numpy(combined_dense(expression)) & marked[:, :, None]).any(-1, keepdim=True)
-    allowed = masks.for_scores(combined(expression), (B, H, L, S), torch.device("cpu"))
-    assert torch.equal(masks.reached(allowed, marked).expand(B, H, L, 1), expected)
-
-
-@given(st.integers(0, 6), st.integers(1, 6), st.data())
-def test_causal_reaches_the_same_without_its_matrix(L, S, data):
-    marked = torch.tensor(data.draw(st.lists(st.booleans(), min_size=S, max_size=S)))
-    expected = (masks.causal().dense(L, S) & marked).any(-1, keepdim=True)
-    assert torch.equal(masks.causal()._reaches(marked, L), expected)
-
-
 def test_only_a_mask_that_opens_every_pair_says_so():
     """A single query sees all keys before it: its causal mask need not be looked at."""
     assert masks.causal().opens_all(1, 7)
@@ -228,11 +224,37 @@ def test_and_or_not_are_refused(combine):
         combine(masks.causal())
 
 
-@pytest.mark.parametrize("other", [torch.ones(L, S, dtype=torch.bool), True, None, 3])
-def test_masks_combine_with_masks_only(other):
-    for combine in (lambda m: m & other, lambda m: m | other):
-        with pytest.raises(TypeError, match="unsupported operand"):
-            combine(masks.causal())
+def test_what_opens_every_pair_is_dropped_from_a_combination():
+    padding = masks.padding([7, 3])
+    assert masks.needed(padding & masks.causal() & masks.causal(), 1, 7) is padding
+    assert masks.needed(masks.causal() & masks.causal(), 1, 7) is None
+    for kept in (masks.causal() & padding, masks.causal() | padding, ~masks.causal(), padding.dense(1, 7), None):
+        L = 2 if isinstance(kept, masks.Both) else 1
+        assert masks.needed(kept, L, 7) is kept
+
+
+COMBINE = [
+    lambda m, other: m & other,
+    lambda m, other: m | other,
+    lambda m, other: other & m,
+    lambda m, other: other | m,
+]
+
+
+@pytest.mark.parametrize("combine", COMBINE)
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (True, "unsupported operand"),
+        (None, "unsupported operand"),
+        (3, "unsupported operand"),
+        (torch.ones(L, S, dtype=torch.bool), r"masks combine with masks only: .*masks\.from_tensor\(tensor\)"),
+        (masks.causal, r"masks combine with masks only, got the function causal; call it, as in masks\.causal\(\)"),
+    ],
+)
+def test_masks_combine_with_masks_only(combine, other, message):
+    with pytest.raises(TypeError, match=message):
+        combine(masks.causal(), other)
 
 
 def test_a_mask_of_ones_own_needs_only_its_tile():
@@ -301,6 +323,28 @@ def test_a_mask_that_does_not_fit_the_scores_is_refused(mask, scores):
 
 
 @pytest.mark.parametrize(
+    ("mask", "scores", "hint"),
+    [
+        (masks.padding([7, 3, 1]), (B, H, L, S), ": made for 3 examples beside a batch of 2"),
+        (masks.causal() & masks.padding([7, 3, 1]), (B, H, L, S), ": made for 3 examples beside a batch of 2"),
+        (masks.documents([list(range(S))] * 3), (B, H, L, S), ": made for 3 examples beside a batch of 2"),
+        (masks.padding([7, 3]), (L, S), ": made for 2 examples"),
+        (masks.from_tensor(bools(1, 11, 1, S)), (B, H, L, S), ""),
+        (bools(11, 1, 1, S), (B, H, L, S), ""),
+    ],
+)
+def test_a_mask_made_for_another_batch_says_so(mask, scores, hint):
+    with pytest.raises(ValueError, match="mask: expected shape") as error:
+        masks.check(mask, scores, torch.device("cpu"))
+    assert str(error.value).rpartition(")")[2] == hint
+
+
+def test_a_mask_that_was_not_made_says_so():
+    with pytest.raises(TypeError, match=r"mask: .*, got the function causal; call it, as in masks\.causal\(\)"):
+        masks.check(masks.causal, (L, S), torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
     "shape", [(), (S,), (1, S), (L, 1), (B, S), (S, L), (B, 1, S), (B, L, 1), (B, H, 2, S), (1, 1, L, 2)]
 )
 def test_a_tensor_without_whole_queries_and_keys_is_refused(shape):
@@ -313,13 +357,6 @@ def test_a_tensor_without_whole_queries_and_keys_is_refused(shape):
 def test_a_tensor_that_is_not_bool_is_refused(dtype):
     with pytest.raises(TypeError, match="mask: expected bool"):
         masks.check(torch.ones(L, S, dtype=dtype), (B, H, L, S), torch.device("cpu"))
-
-
-@pytest.mark.parametrize("allowed", [bools(1, 1, L, S), bools(B, 1, 1, S), bools(1, H, L, 1), ~bools(1, 1, 1, 1)])
-def test_reached_queries_are_those_that_may_attend_to_a_marked_key(allowed):
-    marked = torch.rand(B, H, S) < 0.2
-    expected = (allowed & marked[:, :, None]).any(-1, keepdim=True)
-    assert torch.equal(masks.reached(allowed, marked), expected)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -337,6 +374,12 @@ def test_reached_queries_are_those_that_may_attend_to_a_marked_key(allowed):
         (lambda: masks.padding([2, -1]), ValueError, "lengths: expected lengths of at least 0, got -1"),
         (lambda: masks.padding([2.0, 1.5]), TypeError, "lengths: expected whole numbers, got torch.float32"),
         (lambda: masks.padding([True, False]), TypeError, "lengths: expected whole numbers, got torch.bool"),
+        (
+            lambda: masks.padding(torch.ones(2, 7) > 0),
+            TypeError,
+            r"lengths: expected whole numbers, got torch.bool; for a mask of keys .* use masks.from_tensor\(keys\[:,",
+        ),
+        (lambda: masks.padding(torch.ones(2, 7).long()), ValueError, r"lengths: .*got \(2, 7\); for a mask of keys"),
         (lambda: masks.padding([1j]), TypeError, "lengths: expected whole numbers, got torch.complex64"),
         (lambda: masks.padding(3), ValueError, r"lengths: expected .* shape \(B,\), got \(\)"),
         (lambda: masks.padding([[3]]), ValueError, r"lengths: expected .* shape \(B,\), got \(1, 1\)"),

@@ -515,6 +515,11 @@ def test_an_empty_remembered_sequence_gives_zeros():
         ({"dropout": "0"}, TypeError, "dropout: expected a number, got str"),
         ({"rotary": 10_000}, TypeError, "rotary: expected a Rotary, got int"),
         ({"rotary": Rotary(4)}, ValueError, "rotary: expected one of d_k = 8, got 4"),
+        (
+            {"num_heads": 64, "d_model": 4},
+            ValueError,
+            r"d_model: expected a multiple of num_heads=64, got 4; the order is \(num_heads, d_model\), not \(embed",
+        ),
     ],
 )
 def test_sizes_that_cannot_be_are_refused(arguments, error, message):
@@ -542,9 +547,14 @@ GOOD = {"query": meta(B, L, D_MODEL), "key": meta(B, S, D_MODEL)}
         (
             {"query": meta(B, L, D_MODEL, dtype=torch.long)},
             TypeError,
-            "query: expected the layer's dtype .*torch.int64",
+            "query: expected a floating-point tensor, got torch.int64",
         ),
-        ({"key": meta(B, S, D_MODEL).double()}, TypeError, "key: expected the layer's dtype torch.float32, got .*64"),
+        ({"key": meta(B, S, D_MODEL).double()}, TypeError, "key: expected query's dtype torch.float32, got .*64"),
+        (
+            {"value": meta(B, S, D_MODEL, dtype=torch.long)},
+            TypeError,
+            "value: expected a floating-point tensor, got torch.int64",
+        ),
         ({"query": meta(B, L, 5)}, ValueError, r"query: expected \(B, L, d_model = 17\).*, got \(2, 5, 5\)"),
         ({"query": meta(D_MODEL)}, ValueError, r"query: expected .*, got \(17,\)"),
         ({"query": meta(1, B, L, D_MODEL)}, ValueError, r"query: expected .*, got \(1, 2, 5, 17\)"),
@@ -697,7 +707,395 @@ def test_a_projection_may_be_another_module():
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# A memory of another layer
+# Projections of every kind: they are called, and nothing is read from them
+
+
+def by_hand(layer, x):
+    """Call the projections as modules, and compute what stands between them in plain torch."""
+    queries, keys, values = (p(x).unflatten(-1, (2, 4)).transpose(-3, -2) for p in (layer.wq, layer.wk, layer.wv))
+    heads = torch.softmax(queries @ keys.mT / 2, dim=-1) @ values
+    return layer.fc(heads.transpose(-3, -2).flatten(-2))
+
+
+def replica(net):
+    """Return what DataParallel makes of a module for each device: its parameters are plain attributes."""
+    made = {module: module._replicate_for_data_parallel() for module in net.modules()}
+    for module, twin in made.items():
+        twin._modules.update({name: made[child] for name, child in module._modules.items() if child is not None})
+        for name, parameter in module._parameters.items():
+            if parameter is None:
+                twin._parameters[name] = None
+            else:
+                setattr(twin, name, parameter * 1)
+    return made[net]
+
+
+def plain_tensor(layer):
+    for projection in (layer.wq, layer.wk, layer.wv, layer.fc):
+        weight = projection.weight.detach().clone()
+        del projection.weight
+        projection.weight = weight
+    return layer
+
+
+def buffer(layer):
+    for projection in (layer.wq, layer.wk, layer.wv, layer.fc):
+        weight = projection.weight.detach().clone()
+        del projection.weight
+        projection.register_buffer("weight", weight)
+    return layer
+
+
+@pytest.mark.parametrize("changed", [replica, plain_tensor, buffer])
+def test_a_weight_need_not_be_a_parameter(changed):
+    layer, x = MultiHeadAttention(2, 8).eval(), torch.randn(3, 5, 8)
+    expected = by_hand(layer, x)
+    assert_close(changed(layer)(x), expected)
+
+
+@pytest.mark.filterwarnings("ignore:FSDP is switching:UserWarning")
+def test_a_layer_may_be_sharded():
+    """FSDP's default keeps each weight as a view of one flat parameter, which is no parameter of the projection."""
+    from torch import distributed
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    layer, x = MultiHeadAttention(2, 8, dropout=0.0), torch.randn(3, 5, 8)
+    expected = by_hand(layer, x)
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        sharded = FullyShardedDataParallel(layer, device_id=torch.device("cpu"))
+        output = sharded(x)
+        assert_close(output, expected)
+        output.sum().backward()
+        assert all(p.grad.any() for p in sharded.parameters())
+    finally:
+        distributed.destroy_process_group()
+
+
+class LoRA(nn.Module):
+    """A wrapper without an attribute ``weight``, as text books write it."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.linear = linear
+        self.down, self.up = nn.Linear(linear.in_features, 2), nn.Linear(2, linear.out_features)
+
+    def forward(self, x):
+        return self.linear(x) + self.up(self.down(x))
+
+
+class Int8(nn.Linear):
+    """Weights that are stored as whole numbers, and widened when they are used."""
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight.to(x.dtype) / 127)
+
+
+class CastsToItsInput(nn.Linear):
+    """Whisper's: the weights stay in float32, and are used in the dtype of the tokens."""
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight.to(x.dtype))
+
+
+def int8(linear):
+    linear.__class__ = Int8
+    linear.weight = nn.Parameter((linear.weight * 127).to(torch.int8), requires_grad=False)
+    return linear
+
+
+def float8(linear):
+    linear.__class__ = CastsToItsInput
+    linear.weight = nn.Parameter(linear.weight.detach().to(torch.float8_e4m3fn), requires_grad=False)
+    return linear
+
+
+def layerwise_casting(linear):
+    """Stored in half precision, and widened by a hook before each call."""
+    linear.bfloat16()
+    linear.register_forward_pre_hook(lambda module, args: module.float() and None)
+    linear.register_forward_hook(lambda module, args, output: module.bfloat16() and None)
+    return linear
+
+
+def casts_to_its_input(linear):
+    linear.__class__ = CastsToItsInput
+    return linear.double()
+
+
+@pytest.mark.parametrize("name", ["wq", "wk", "wv", "fc", "all"])
+@pytest.mark.parametrize("change", [LoRA, int8, float8, layerwise_casting, casts_to_its_input])
+def test_a_projection_may_store_its_weight_as_it_likes(change, name):
+    layer, x = MultiHeadAttention(2, 8).eval(), torch.randn(3, 5, 8)
+    for each in ("wq", "wk", "wv", "fc") if name == "all" else (name,):
+        setattr(layer, each, change(getattr(layer, each)))
+    output = layer(x, need_weights=True)
+    assert output.dtype == torch.float32
+    assert_close(output, by_hand(layer, x))
+    assert_close(layer(x, cache=KVCache()), output)
+    assert_close(layer(x, cache=layer.remember(x)), output)
+
+
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
+def test_a_layer_may_be_quantised():
+    layer, x = MultiHeadAttention(2, 8).eval(), torch.randn(3, 5, 8)
+    quantised = torch.ao.quantization.quantize_dynamic(layer, {nn.Linear}, dtype=torch.qint8)
+    assert_close(quantised(x), by_hand(quantised, x))
+    assert not torch.equal(quantised(x), layer(x))
+
+
+def test_a_patched_linear_is_heeded(monkeypatch):
+    layer, x = MultiHeadAttention(2, 8).eval(), torch.randn(3, 5, 8)
+    unpatched = nn.Linear.forward
+    monkeypatch.setattr(nn.Linear, "forward", lambda self, x: 2 * unpatched(self, x))
+    assert_close(layer(x), by_hand(layer, x))
+    monkeypatch.setattr(nn.Linear, "forward", lambda self, x: unpatched(self, x) * 0)
+    assert not layer(x).any()
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_a_dtype_that_does_not_fit_is_named(need_weights):
+    layer, cache = MultiHeadAttention(2, 8).eval(), KVCache()
+    layer(torch.randn(1, 2, 8), cache=cache, need_weights=True)
+    weights = layer.attn
+    x = torch.randn(1, 3, 8).double()
+    with pytest.raises(TypeError, match=r"query: expected the layer's dtype torch.float32, got torch.float64") as error:
+        layer(x, cache=cache, need_weights=need_weights)
+    assert isinstance(error.value.__cause__, RuntimeError)  # torch's own
+    assert len(cache) == 2
+    assert layer.attn is weights
+    with pytest.raises(TypeError, match=r"key: expected the layer's dtype torch.float32, got torch.float64"):
+        layer.remember(x)
+    layer.wv.double()
+    with pytest.raises(TypeError, match=r"value: expected the layer's dtype torch.float64, got torch.float32"):
+        layer(x.float(), cache=cache, need_weights=need_weights)
+    assert len(cache) == 2
+
+
+@pytest.mark.parametrize("error", [RuntimeError("of another kind"), torch.OutOfMemoryError("no room")])
+def test_an_error_of_another_kind_is_passed_on(error):
+    def fails(*_):
+        raise error
+
+    layer = MultiHeadAttention(2, 8)
+    layer.wq.bfloat16().register_forward_pre_hook(fails)
+    with pytest.raises(type(error)) as caught:
+        layer(torch.randn(1, 3, 8))
+    assert caught.value is error
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Where a layer is made
+
+
+@pytest.mark.parametrize("biased", [False, True])
+def test_a_layer_is_made_in_the_dtype_and_on_the_device_it_is_told(biased):
+    layer = MultiHeadAttention(2, 24, rotary=Rotary(12), projection_bias=biased, device="cpu", dtype=torch.float64)
+    assert {p.dtype for p in layer.parameters()} == {torch.float64}
+    assert layer(draw(B, L, 24)).dtype == torch.float64
+    assert {p.dtype for p in MultiHeadAttention(2, 24).parameters()} == {torch.float32}
+
+
+def test_a_layer_on_the_meta_device_gets_its_weights_later():
+    """torch's convention: nothing is stored at first, then there is room, then reset_parameters() fills it."""
+    layer = MultiHeadAttention(2, 8, projection_bias=True, device="meta", dtype=torch.bfloat16)
+    assert all(p.is_meta and p.dtype == torch.bfloat16 for p in layer.parameters())
+    assert layer(meta(B, L, 8, dtype=torch.bfloat16)).shape == (B, L, 8)
+    torch.manual_seed(0)
+    filled = layer.to_empty(device="cpu")
+    filled.reset_parameters()
+    torch.manual_seed(0)
+    expected = MultiHeadAttention(2, 8, projection_bias=True, dtype=torch.bfloat16)
+    expected.reset_parameters()  # after nn.Linear's own, which drew first
+    torch.manual_seed(0)
+    expected.reset_parameters()
+    assert all(torch.equal(a, b) for a, b in zip(filled.parameters(), expected.parameters(), strict=True))
+    other = MultiHeadAttention(2, 8, projection_bias=True, device="meta")
+    other.load_state_dict(expected.state_dict(), assign=True)
+    x = torch.randn(B, L, 8).bfloat16()
+    assert torch.equal(other.eval()(x), expected.eval()(x))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Jagged tensors
+
+
+def jagged(*lengths, layout=torch.jagged):
+    return torch.nested.nested_tensor([draw(length, 8) for length in lengths], layout=layout)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")  # torch's own kernel makes one
+def test_jagged_sequences_attend_each_to_itself():
+    layer, x, key = MultiHeadAttention(2, 8).double().eval(), jagged(5, 2, 3), jagged(1, 7, 4)
+    for output, one in zip(layer(x).unbind(), x.unbind(), strict=True):
+        assert_close(output, layer(one))
+    for output, one, memory in zip(layer(x, key).unbind(), x.unbind(), key.unbind(), strict=True):
+        assert_close(output, layer(one, memory))
+
+
+@pytest.mark.parametrize(
+    ("beside", "name"),
+    [
+        ({"mask": masks.causal()}, "mask"),
+        ({"mask": masks.padding([5, 2, 3])}, "mask"),
+        ({"mask": torch.ones(5, 5, dtype=torch.bool)}, "mask"),
+        ({"bias": torch.zeros(5, 5)}, "bias"),
+        ({"cache": KVCache()}, "cache"),
+        ({"need_weights": True}, "need_weights"),
+    ],
+)
+def test_what_torch_has_for_padded_tensors_only_is_refused(beside, name):
+    layer = MultiHeadAttention(2, 8).double()
+    wanted = rf"query: expected a padded tensor beside {name}, got a jagged one; use .*to_padded_tensor\(query, 0.0\)"
+    with pytest.raises(TypeError, match=wanted):
+        layer(jagged(5, 2, 3), **beside)
+
+
+def test_jagged_tensors_are_refused_by_rotary_positions_and_where_they_are_remembered():
+    with pytest.raises(TypeError, match="query: expected a padded tensor beside rotary, got a jagged one"):
+        MultiHeadAttention(2, 8, rotary=Rotary(4)).double()(jagged(5, 2))
+    with pytest.raises(TypeError, match="key: expected a padded tensor beside cache, got a jagged one"):
+        MultiHeadAttention(2, 8).double().remember(jagged(5, 2))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (lambda: (jagged(5, 2, layout=torch.strided),), "query: .*layout=torch.jagged .*, got a nested torch.strided"),
+        (lambda: (jagged(5, 2), draw(2, 4, 8)), "key: .*layout=torch.jagged .*, got a padded torch.strided"),
+        (lambda: (draw(2, 4, 8), jagged(5, 2)), "key: .*layout=torch.jagged .*, got a nested torch.jagged"),
+    ],
+)
+def test_other_nested_tensors_are_refused(inputs, message):
+    with pytest.raises(TypeError, match=message):
+        MultiHeadAttention(2, 8).double()(*inputs())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A cache of another layer
+
+
+@pytest.mark.parametrize("made", [lambda layer, x: layer.remember(x), lambda layer, x: written_by(layer, x)])
+def test_a_cache_of_another_layer_is_refused(made):
+    """Of the same size, it would be read as if it were the layer's own."""
+    layer, other, x = MultiHeadAttention(2, 8), MultiHeadAttention(2, 8), torch.randn(1, 3, 8)
+    cache = made(other, x)
+    before = cache.key.clone()
+    with pytest.raises(ValueError, match=r"cache: expected this layer's own, got that of another layer; .*\(\)"):
+        layer(x, cache=cache)
+    assert torch.equal(cache.key, before)
+    other(x, cache=cache)
+
+
+def written_by(layer, x):
+    cache = KVCache()
+    layer(x, cache=cache)
+    return cache
+
+
+def test_a_call_that_failed_does_not_make_a_cache_a_layers_own():
+    layer, other, x, cache = MultiHeadAttention(2, 8), MultiHeadAttention(2, 8), torch.randn(1, 3, 8), KVCache()
+    with pytest.raises(TypeError, match="query: expected the layer's dtype"):
+        other(x.double(), cache=cache)
+    layer(x, cache=cache)
+    assert len(cache) == 3
+
+
+def test_keys_that_no_layer_wrote_may_be_continued_by_one():
+    """As in prefix tuning."""
+    layer, other, x, cache = MultiHeadAttention(2, 8).eval(), MultiHeadAttention(2, 8), torch.randn(1, 3, 8), KVCache()
+    cache.append(torch.randn(1, 2, 5, 4), torch.randn(1, 2, 5, 4))
+    layer(x, cache=cache)
+    with pytest.raises(ValueError, match="cache: expected this layer's own"):
+        other(x, cache=cache)
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_layer_copied_with_its_cache_goes_on(duplicate, order):
+    layer, x = MultiHeadAttention(2, 8).double().eval(), draw(1, 5, 8)
+    with torch.no_grad():
+        cache = written_by(layer, x[:, :4])
+        twin, twins_cache = duplicate((layer, cache)[::order])[::order]
+        output = twin(x[:, 4:], mask=masks.causal(), cache=twins_cache)
+    assert_close(output, layer(x, mask=masks.causal())[:, 4:])
+    assert len(cache) == 4
+
+
+def test_a_compiled_layer_goes_on_with_the_cache_of_the_layer():
+    torch.compiler.reset()
+    layer, x, cache = MultiHeadAttention(2, 8).double().eval(), draw(1, 5, 8), KVCache()
+    compiled = torch.compile(layer, fullgraph=True, backend="eager")
+    with torch.no_grad():
+        steps = [(layer, compiled)[i % 2](x[:, i : i + 1], mask=masks.causal(), cache=cache) for i in range(5)]
+    assert_close(torch.cat(steps, dim=1), layer(x, mask=masks.causal()))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Padding beside a cache that grows
+
+
+PROMPTS = [5, 3]
+
+
+@pytest.mark.parametrize("also", [[], [masks.causal()], [masks.causal(), masks.sliding_window(4)]])
+def test_lengths_of_the_prompts_are_refused_beside_new_tokens(also):
+    """They would close the new tokens, which follow the padding, to themselves and to each other."""
+    layer, cache = MultiHeadAttention(2, 8), KVCache()
+    mask = masks.padding(PROMPTS)
+    for other in also:
+        mask = other & mask
+    layer(torch.randn(2, 5, 8), mask=mask, cache=cache)
+    wanted = (
+        r"mask: expected a length of more than the 5 cached keys, .* got lengths of at most 5; pad .* ~masks.padding"
+    )
+    with pytest.raises(ValueError, match=wanted):
+        layer(torch.randn(2, 1, 8), mask=mask, cache=cache)
+    assert len(cache) == 5
+
+
+def test_prompts_padded_on_the_left_go_on_as_each_alone():
+    """The way that the error names."""
+    layer, prompts, new = MultiHeadAttention(2, 8).double().eval(), draw(2, 5, 8), draw(2, 2, 8)
+    mask, cache = masks.causal() & ~masks.padding([5 - length for length in PROMPTS]), KVCache()
+    layer(prompts, mask=mask, cache=cache)
+    steps = torch.cat([layer(new[:, i : i + 1], mask=mask, cache=cache) for i in range(2)], dim=1)
+    for b, length in enumerate(PROMPTS):
+        alone = torch.cat([prompts[b, 5 - length :], new[b]])
+        assert_close(steps[b], layer(alone, mask=masks.causal())[length:])
+
+
+def test_a_padded_batch_may_be_read_in_parts():
+    """Some examples end before the last part; the longest does not."""
+    layer, x, cache = MultiHeadAttention(2, 8).double().eval(), draw(2, 7, 8), KVCache()
+    mask = masks.causal() & masks.padding([7, 3])
+    parts = [layer(x[:, :4], mask=masks.causal() & masks.padding([4, 3]), cache=cache)]
+    parts.append(layer(x[:, 4:], mask=mask, cache=cache))
+    whole = layer(x, mask=mask)
+    assert_close(torch.cat(parts, dim=1)[0], whole[0])
+    assert_close(parts[0][1, :3], whole[1, :3])
+
+
+def test_a_mask_that_opens_the_new_tokens_again_is_taken():
+    layer, x, cache = MultiHeadAttention(2, 8).double().eval(), draw(2, 6, 8), KVCache()
+    mask = masks.causal() & (masks.padding([5, 3]) | ~masks.padding([5, 5]))
+    layer(x[:, :5], mask=masks.causal() & masks.padding([5, 3]), cache=cache)
+    output = layer(x[:, 5:], mask=mask, cache=cache)
+    real = x[1, [0, 1, 2, 5]]
+    assert_close(output[1], layer(real, mask=masks.causal())[-1:])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A memory that no longer fits
+
+
+def test_a_memory_from_before_a_change_of_dtype_is_refused():
+    layer = MultiHeadAttention(2, 8).eval()
+    memory = layer.remember(torch.randn(1, 7, 8))
+    with pytest.raises(TypeError, match=r"key: expected query's dtype torch.float64, got torch.float32"):
+        layer.double()(torch.randn(1, 3, 8).double(), cache=memory)
 
 
 @pytest.mark.parametrize(
@@ -710,6 +1108,6 @@ def test_a_projection_may_be_another_module():
 )
 def test_a_memory_that_does_not_fit_is_refused(other, error, message):
     other = other().eval()
-    memory = other.remember(torch.randn(1, 7, 8, dtype=other.wq.weight.dtype))
+    memory = copy.deepcopy(other.remember(torch.randn(1, 7, 8, dtype=other.wq.weight.dtype)))
     with pytest.raises(error, match=message):
         MultiHeadAttention(2, 8).eval()(torch.randn(1, 3, 8), cache=memory)

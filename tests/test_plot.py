@@ -1,10 +1,14 @@
 """What the figures draw: the right numbers, at the right places, and nothing else touched."""
 
+import io
+from itertools import pairwise
+
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 
 from attnlib import masks, plot
 from attnlib.kernels.plan import plan
@@ -386,6 +390,205 @@ def test_a_masked_score_has_no_bar(ax):
     plot.plot_softmax([0.0, -np.inf, 1e4], ax=ax)
     assert [bar.get_height() for bar in ax.patches] == [0, 0, 1]
     assert names(ax.get_xticklabels())[1] == "1\n−inf"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Names of every kind, and of any number
+
+
+def overlapping(texts, upwards):
+    """Return how many of the texts that are drawn reach into the next one."""
+    boxes = [text.get_window_extent() for text in texts if text.get_text() and text.get_visible()]
+    ends = sorted((box.y0, box.y1) if upwards else (box.x0, box.x1) for box in boxes)
+    return sum(end > start for (_, end), (start, _) in pairwise(ends))
+
+
+def saved(ax):
+    """Draw the figure as it is saved."""
+    ax.figure.savefig(io.BytesIO(), format="png")
+    return ax
+
+
+NAMERS = {
+    "heatmap": lambda names, ax: plot.attention_heatmap(torch.eye(len(names)), names, names, ax=ax),
+    "heads": lambda names, ax: plot.head_grid(torch.eye(len(names)).expand(8, -1, -1), names, names, ax=ax),
+    "lines": lambda names, ax: plot.attention_lines(torch.eye(len(names)), names, names, ax=ax),
+    "mask": lambda names, ax: plot.plot_mask(masks.causal(), len(names), len(names), names, names, ax=ax),
+    "softmax": lambda names, ax: plot.plot_softmax(torch.zeros(len(names)), names, ax=ax),
+}
+
+
+def texts_of(ax):
+    """Return all that is written beside the cells, bars or lines of an Axes, or of the last one inside it."""
+    ax = (ax.child_axes or [ax])[-1]
+    return [text for text in [*ax.texts, *ax.get_xticklabels(), *ax.get_yticklabels()] if text.get_text()]
+
+
+@pytest.mark.parametrize("name", ["price $5 to $6", "$$", r"$\foo$", "$x_$", r"\$5", "a^2 $b^2$"])
+@pytest.mark.parametrize("draw", NAMERS.values(), ids=NAMERS)
+def test_a_name_is_written_as_it_is(name, draw, ax):
+    """Between dollar signs matplotlib reads mathematics."""
+    saved(draw([name, "b"], ax))
+    (written, *_) = [text for text in texts_of(ax) if text.get_text().startswith(name)]
+    plain = ax.text(0, 0, "x" * len(name), fontsize=written.get_fontsize())
+    assert not written.get_parse_math()
+    assert written.get_window_extent().height > 0.9 * plain.get_window_extent().height
+    assert written.get_text() in (name, f"{name}\n0")
+
+
+def test_a_name_with_dollar_signs_looks_like_the_same_name_in_plain_type(ax):
+    """Pixel by pixel: matplotlib's own way to write a dollar sign is a backslash before it."""
+
+    def pixels(name, escaped):
+        figure, ax = plt.subplots(figsize=(4, 3))
+        plot.attention_heatmap(torch.eye(2), [name, "b"], ["c", name], ax=ax)
+        if escaped:
+            for axis in (ax.xaxis, ax.yaxis):
+                labels = [label.get_text().replace("$", r"\$") for label in axis.get_ticklabels()]
+                axis.set_ticks([0, 1], labels, parse_math=True)
+        figure.canvas.draw()
+        return np.asarray(figure.canvas.buffer_rgba())
+
+    np.testing.assert_array_equal(pixels("$5 to $6", False), pixels("$5 to $6", True))
+
+
+@pytest.mark.parametrize(
+    "given_names",
+    [[5, 6, 7], (5, 6, 7), torch.tensor([5, 6, 7]), np.array([5, 6, 7]), range(5, 8), np.array(["5", "6", "7"])],
+)
+@pytest.mark.parametrize("draw", NAMERS.values(), ids=NAMERS)
+def test_names_may_be_numbers(given_names, draw, ax):
+    saved(draw(given_names, ax))
+    written = [text.get_text().partition("\n")[0] for text in texts_of(ax)]
+    assert [name for name in written if name in "567"][:3] == ["5", "6", "7"]
+
+
+def rows_of_names(ax):
+    """Return the texts of each row or column of names, and whether they stand one above the other."""
+    for inset in ax.child_axes or [ax]:
+        if inset.axison:
+            yield inset.get_xticklabels(), False
+            yield inset.get_yticklabels(), True
+        else:
+            for side in ("left", "right"):
+                yield [text for text in inset.texts if text.get_ha() == side], True
+
+
+@pytest.mark.parametrize("layout", [None, "constrained"])
+@pytest.mark.parametrize("count", [12, 60])
+@pytest.mark.parametrize("draw", NAMERS.values(), ids=NAMERS)
+def test_names_too_many_for_their_places_are_thinned_out(draw, count, layout):
+    ax = plt.subplots(figsize=(6, 4), layout=layout)[1]
+    all_names = [f"token{i}" for i in range(count)]
+    saved(draw(all_names, ax))
+    found = set()
+    for texts, upwards in rows_of_names(ax):
+        assert overlapping(texts, upwards) == 0
+        places = [all_names.index(name) for name in names_in(texts)]
+        assert not places or places == list(range(0, count, places[1]))  # at even distances, the first among them
+        found.update(places)
+    assert found
+    assert count == 12 or len(found) < count
+
+
+def names_in(texts):
+    return [name for text in texts if (name := text.get_text().partition("\n")[0]).startswith("token")]
+
+
+@pytest.mark.parametrize("layout", [None, "constrained"])
+def test_weights_over_many_bars_are_thinned_out(layout):
+    ax = plt.subplots(figsize=(6, 4), layout=layout)[1]
+    saved(plot.plot_softmax(torch.zeros(60), ax=ax))
+    assert overlapping(ax.texts, upwards=False) == 0
+    assert len(ax.texts) > 5
+
+
+def test_a_name_stands_at_its_own_place_when_others_are_left_out(ax):
+    count = 60
+    saved(NAMERS["heatmap"]([f"token{i}" for i in range(count)], ax))
+    for axis in (ax.xaxis, ax.yaxis):
+        labels = axis.get_ticklabels()
+        assert 5 < len(labels) < count
+        assert [label.get_text() for label in labels] == [f"token{place}" for place in axis.get_ticklocs()]
+
+
+@pytest.mark.parametrize("draw", NAMERS.values(), ids=NAMERS)
+def test_every_name_is_written_where_there_is_room(draw, ax):
+    saved(draw(["cats", "chase", "mice"], ax))
+    assert [name for name in ("cats", "chase", "mice") if any(t.get_text().startswith(name) for t in texts_of(ax))] == [
+        "cats",
+        "chase",
+        "mice",
+    ]
+
+
+def test_more_names_are_written_on_a_larger_figure(ax):
+    """What there is room for is known when a figure is drawn, and a window may be drawn larger."""
+    saved(NAMERS["heatmap"]([f"token{i}" for i in range(30)], ax))
+    few = len(ax.get_yticklabels())
+    ax.figure.set_size_inches(12, 12)
+    saved(ax)
+    assert few < len(ax.get_yticklabels()) == 30
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Numbers in cells, and a layout
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Return the texts that matplotlib has drawn since the list was cleared."""
+    seen, draw = [], Text.draw
+    monkeypatch.setattr(Text, "draw", lambda text, renderer: seen.append(text) or draw(text, renderer))
+    return seen
+
+
+@pytest.mark.parametrize("size", [2, 4, 6, 10])
+@pytest.mark.parametrize("layout", [None, "constrained", "compressed"])
+@pytest.mark.parametrize("named", [False, True])
+def test_numbers_are_written_where_they_fit_after_the_layout(size, layout, named, drawn):
+    """Long names and a colour bar leave an Axes less room than it had when the cells were drawn."""
+    figure, axes = plt.subplots(1, 3, figsize=(9, 3), layout=layout)
+    for ax in axes:
+        plot.attention_heatmap(weights(size, size), ["a rather long name"] * size if named else None, ax=ax)
+    figure.colorbar(axes[0].images[0], ax=list(axes))
+    figure.canvas.draw()
+    for ax in axes:
+        cell = ax.get_window_extent().width / size
+        written = [text for text in ax.texts if text in drawn]
+        assert len(written) == (size**2 if cell * 72 / figure.dpi >= 2.4 * 10 else 0)
+        assert all(text.get_window_extent().width <= cell for text in written)
+
+
+def test_numbers_that_are_not_shown_take_no_room_in_a_layout():
+    def cell(numbers):
+        figure, axes = plt.subplots(1, 2, figsize=(5, 3), layout="constrained")
+        for ax in axes:
+            plot.attention_heatmap(weights(5, 5), ["hundred"] * 5, ax=ax)
+            for text in [] if numbers else list(ax.texts):
+                text.remove()
+        figure.canvas.draw()
+        return axes[0].get_window_extent().bounds
+
+    assert cell(numbers=True) == cell(numbers=False)
+
+
+def test_numbers_appear_when_cells_become_larger(ax, drawn):
+    plot.attention_heatmap(weights(10, 10), ax=ax)
+    saved(ax)
+    assert not set(ax.texts) & set(drawn)
+    ax.set(xlim=(-0.5, 4.5), ylim=(4.5, -0.5))
+    saved(ax)
+    assert set(ax.texts) <= set(drawn)
+
+
+def test_a_number_knows_the_size_of_an_inset_after_the_layout(drawn):
+    figure, (ax, _) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
+    plot.head_grid(weights(2, 3, 3), ["a rather long name"] * 3, ax=ax)
+    figure.canvas.draw()
+    for inset in ax.child_axes:
+        fits = inset.get_window_extent().width / 3 * 72 / figure.dpi >= 2.4 * 10
+        assert sum(text in drawn for text in inset.texts) == 9 * fits
 
 
 # ---------------------------------------------------------------------------------------------------------------------

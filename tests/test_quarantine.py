@@ -2,20 +2,247 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from attnlib import KVCache, MultiHeadAttention, attention, attention_weights, masks, positions, record_attention
+from attnlib import (
+    KVCache,
+    MultiHeadAttention,
+    attention,
+    attention_weights,
+    functional,
+    masks,
+    positions,
+    record_attention,
+)
 from attnlib.functional import attend
-from attnlib.kernels import fused
+from attnlib.lab.memory import peak_memory
+from attnlib.transformer import Transformer, greedy_search
+from tests.oracles import PATHS, dense_attention
+from tests.random_masks import expressions
+from tests.tolerances import assert_close
 
 B, H, H_KV, L, S, D_K, D_V = 2, 6, 3, 5, 7, 4, 3
+BAD = [math.nan, math.inf, -math.inf]
 DEAD = 2
 
 
 def draw(*shape):
     return torch.randn(shape, dtype=torch.float64, requires_grad=True)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# One contract: for one query and for many, for few keys and for many, with a mask and without
+
+
+def spoilt(x, at, bad):
+    x = x.detach().clone()
+    x[at] = bad
+    return x.requires_grad_()
+
+
+def checks_the_contract(compute, tensors, allowed, mask, spoil, bad):
+    """Hold that what meets a bad number is NaN without a gradient, and all else is as if the number were not bad."""
+    query, key, _ = tensors
+    batch, heads, rows, group = *query.shape[:3], query.shape[1] // key.shape[1]
+    allowed = allowed.expand(batch, heads, rows, key.shape[2])
+    lost = torch.zeros(batch, heads, rows, 1, dtype=torch.bool)
+    for which, (b, h, i) in spoil:
+        if which == 0:
+            lost[b, h, i] |= allowed[b, h, i].any()
+        else:
+            lost[b, h * group : (h + 1) * group] |= allowed[b, h * group : (h + 1) * group, :, i, None]
+    ours = list(tensors)
+    for which, at in spoil:
+        ours[which] = spoilt(ours[which], (*at, 1), bad)
+    scale = query.shape[-1] ** -0.5
+    clean = [spoilt(x, (), x.detach().nan_to_num(0, 0, 0)) for x in ours]  # what is bad is met by nobody who is left
+    expected = dense_attention(*clean, allowed, scale).masked_fill(lost, math.nan)
+    output = compute(*ours, mask)
+    torch.testing.assert_close(output, expected, equal_nan=True, rtol=1e-9, atol=1e-11)
+    if lost.all():
+        return
+    grads = torch.autograd.grad(output[~lost.expand_as(output)].square().sum(), ours)
+    wanted = torch.autograd.grad(expected[~lost.expand_as(expected)].square().sum(), clean)
+    for found, right in zip(grads, wanted, strict=True):
+        assert_close(found, right)
+
+
+SIZES = [(1, 1), (1, 5), (2, 5), (1, 17), (3, 17), (1, 300), (2, 300), (70, 300)]
+CONTRACT_MASKS = {
+    "none": lambda L, S: None,
+    "causal": lambda L, S: masks.causal(),
+    "all open": lambda L, S: torch.ones(L, S, dtype=torch.bool),
+    "window": lambda L, S: masks.causal() & masks.sliding_window(3),
+    "left padding": lambda L, S: masks.causal() & ~masks.padding([S // 2, 0]),
+}
+
+
+def by_its_weights(*arguments, **options):
+    """:func:`attnlib.attention`, which computes a single query by its weights however few keys there are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(functional, "MANY_NUMBERS", 0)
+        return attention(*arguments, **options)
+
+
+WAYS = {**PATHS, "by its weights": by_its_weights}
+
+
+@pytest.mark.parametrize("path", WAYS)
+@pytest.mark.parametrize("name", CONTRACT_MASKS)
+@pytest.mark.parametrize("sizes", SIZES)
+def test_a_bad_number_is_lost_with_whom_it_meets_and_with_no_other(path, name, sizes):
+    L, S = sizes
+    mask = CONTRACT_MASKS[name](L, S)
+    allowed = torch.ones(L, S) > 0 if mask is None else mask.dense(L, S) if isinstance(mask, masks.Mask) else mask
+    tensors = draw(B, H, L, D_K), draw(B, H_KV, S, D_K), draw(B, H_KV, S, D_V)
+    places = [(0, (1, 2, L // 2)), (1, (1, 2, S - 1)), (1, (0, 0, S // 3)), (2, (1, 0, S - 1)), (2, (0, 1, 0))]
+    for bad in BAD:
+        for place in places:
+            checks_the_contract(WAYS[path], tensors, allowed, mask, [place], bad)
+    checks_the_contract(WAYS[path], tensors, allowed, mask, places, math.nan)
+
+
+@given(st.data(), st.integers(1, 9), st.integers(2, 11), st.sampled_from(sorted(WAYS)), st.booleans())
+def test_a_bad_number_under_any_mask(data, L, S, path, few_keys_are_many):
+    mask, allowed = data.draw(expressions(B, H, L, S))
+    torch.manual_seed(data.draw(st.integers(0, 99)))
+    tensors = draw(B, H, L, D_K), draw(B, H_KV, S, D_K), draw(B, H_KV, S, D_V)
+    places = []
+    for which, heads, length in ((0, H, L), (1, H_KV, S), (2, H_KV, S)):
+        ranges = (st.integers(0, size - 1) for size in (B, heads, length))
+        places += [(which, at) for at in data.draw(st.lists(st.tuples(*ranges), max_size=2))]
+    with pytest.MonkeyPatch.context() as patch:
+        if few_keys_are_many:
+            patch.setattr(functional, "MANY_KEYS", 1)
+            patch.setattr(functional, "GAP", 1)
+        allowed = torch.from_numpy(np.array(allowed))
+        checks_the_contract(WAYS[path], tensors, allowed, mask, places, data.draw(st.sampled_from(BAD)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("keys", [1, 2, 7, 15, 16, 17])
+def test_torchs_kernel_hides_no_nan(dtype, keys):
+    """It takes a row of NaN for one where nothing is open, if it is shorter than a vector of the processor."""
+    query, key, value = (torch.randn(B, H, n, D_K, dtype=dtype) for n in (2, keys, keys))
+    nothing = torch.full_like(key, math.nan)
+    for mask in (None, masks.causal(), masks.padding([keys] * B)):
+        for rows in (slice(0, 1), slice(0, 2)):
+            assert attention(query[:, :, rows] * math.nan, key, value, mask)[:, :, -1].isnan().all()
+            assert attention(query[:, :, rows], nothing, value, mask)[:, :, -1].isnan().all()
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_compiled_graph_hides_no_nan(rows):
+    query, key, value = (torch.randn(B, H, n, D_K) for n in (rows, S, S))
+    for mask in (None, masks.causal()):
+        torch.compiler.reset()
+        compiled = torch.compile(attention, fullgraph=True, backend="eager")
+        assert_close(compiled(query, key, value, mask), attention(query, key, value, mask))
+        for dynamic in (False, True):
+            compiled = torch.compile(attention, fullgraph=True, backend="eager", dynamic=dynamic)
+            assert compiled(query * math.nan, key, value, mask).isnan().all()
+            assert compiled(query, key * math.nan, value, mask).isnan().all()
+            assert compiled(query, key, value * math.nan, mask).isnan().all()
+    mapped = torch.func.vmap(attention)
+    assert mapped(query * math.nan, key, value).isnan().all()
+    assert mapped(query, key * math.nan, value).isnan().all()
+
+
+@pytest.mark.parametrize("mask", [None, masks.causal(), masks.sliding_window(2), masks.padding([0, 0])])
+@pytest.mark.parametrize(("rows", "keys"), [(0, 3), (3, 0), (1, 0), (0, 0)])
+def test_bad_numbers_where_there_is_nothing_to_meet(mask, rows, keys):
+    query, key, value = (torch.full((B, H, n, D_K), math.nan) for n in (rows, keys, keys))
+    for need_weights in (False, True):
+        output, weights = attend(query, key, value, mask, need_weights=need_weights)
+        assert torch.equal(output, torch.zeros(B, H, rows, D_K))
+        assert weights is None or weights.shape == (B, H, rows, keys)
+
+
+def test_finite_numbers_whose_sum_is_not_are_no_bad_numbers():
+    value = torch.full((1, 2, 3, D_K), 1e308, dtype=torch.float64)
+    for mask in (None, masks.causal(), masks.padding([3])):
+        torch.testing.assert_close(attention(value[:, :, :1] * 0, value * 0, value / 3, mask), value[:, :, :1] / 3)
+        torch.testing.assert_close(attention(value[:, :, :2] * 0, value * 0, value / 3, mask), value[:, :, :2] / 3)
+
+
+def test_many_queries_meet_bad_numbers(monkeypatch):
+    """Some at a time, so that no array of all pairs is made."""
+    query, key, value = draw(1, 2, 11, D_K), draw(1, 1, 13, D_K), draw(1, 1, 13, D_V)
+    monkeypatch.setattr(functional, "ROWS", 4)
+    for mask in (masks.sliding_window(3), masks.padding([9]), torch.rand(11, 13) < 0.5, torch.rand(1, 2, 11, 13) < 0.5):
+        allowed = mask.dense(11, 13) if isinstance(mask, masks.Mask) else mask
+        places = [(0, (0, 1, 5)), (1, (0, 0, 3)), (2, (0, 0, 6))]
+        checks_the_contract(attention, (query, key, value), allowed, mask, places, math.nan)
+
+
+def test_weights_of_bad_numbers_without_a_mask():
+    query, key = draw(B, H, L, D_K).detach(), draw(B, H_KV, S, D_K).detach()
+    clean = attention_weights(query, key)
+    query[1, 2, 3, 0] = key[0, 1, 2, 0] = math.inf
+    lost = torch.zeros(B, H, L, 1, dtype=torch.bool)
+    lost[1, 2, 3] = lost[0, 2:4] = True
+    torch.testing.assert_close(attention_weights(query, key), clean.masked_fill(lost, math.nan), equal_nan=True)
+
+
+def test_a_layer_that_diverged_says_so_step_by_step_as_at_once():
+    layer, x = MultiHeadAttention(2, 8).eval(), torch.randn(1, 6, 8)
+    for name in ("wq", "wk", "wv"):
+        with torch.no_grad():
+            kept = getattr(layer, name).weight.clone()
+            getattr(layer, name).weight.fill_(math.nan)
+            for mask in (masks.causal(), None):
+                cache = KVCache()
+                steps = [layer(x[:, i : i + 1], mask=mask, cache=cache) for i in range(6)]
+                assert torch.cat(steps, dim=1).isnan().all()
+                assert layer(x, mask=mask).isnan().all()
+                assert layer(x, mask=mask, need_weights=True).isnan().all()
+            getattr(layer, name).weight.copy_(kept)
+
+
+def test_a_model_that_diverged_writes_nothing():
+    model = Transformer(13, d_model=16, num_heads=2, d_ff=32, num_layers=1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("wq.weight"):
+                parameter.fill_(math.nan)
+    with pytest.raises(ValueError, match=r"(?i)nan|finite|number"):
+        greedy_search(model, torch.randint(13, (1, 5)), start=0, end=1, max_length=4)
+
+
+def test_a_sum_that_overflows_is_not_taken_for_an_infinity(monkeypatch):
+    monkeypatch.setattr(functional, "_quarantine", None)
+    for dtype, size in ((torch.float16, 100), (torch.float32, 1e35)):
+        x = torch.full((1, 1, 2048, 8), size, dtype=dtype)
+        assert x.sum().isinf()
+        assert_close(attention(x[:, :, :70] * 0, x * 0, x, masks.causal()), x[:, :, :70])
+        assert_close(attention(x[:, :, :1] * 0, x * 0, x), x[:, :, :1])
+
+
+def test_where_numbers_cannot_be_read_the_marks_cost_no_matrices(monkeypatch):
+    """Off the CPU the tensors decide without a branch; one bool array of all pairs serves both calls."""
+    pairs = 1024**2
+    mask = masks.from_tensor(torch.rand(1024, 1024) < 0.9)
+    x = torch.randn(1, 4, 1024, 8)
+    read = peak_memory(lambda: attention(x, x, x, mask))
+    monkeypatch.setattr(functional, "_is_readable", lambda *tensors: False)
+    blind = peak_memory(lambda: attention(x, x, x, mask))
+    assert blind < read + 1.5 * pairs
+    spoilt_x = x.clone()
+    spoilt_x[:, :, 3] = math.nan
+    met = mask.dense(1024, 1024)[:, 3]
+    output = attention(x, spoilt_x, spoilt_x, mask)
+    torch.testing.assert_close(
+        output[:, :, ~met], attention(x, x.index_fill(2, torch.tensor(3), 0), x, mask)[:, :, ~met]
+    )
+    assert output[:, :, met].isnan().all()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("need_weights", [False, True])
@@ -90,17 +317,6 @@ def test_a_changed_dropout_is_checked_before_the_cache_grows():
     with pytest.raises(ValueError, match=r"dropout: expected a probability in \[0, 1\), got 1.0"):
         layer(torch.randn(1, 1, 8), cache=cache)
     assert len(cache) == 0
-
-
-def test_one_causal_query_needs_no_mask(monkeypatch):
-    seen = []
-    true = fused.attend
-    monkeypatch.setattr(fused, "attend", lambda q, k, v, mask, *rest: seen.append(mask) or true(q, k, v, mask, *rest))
-    q, k = torch.randn(1, D_K), torch.randn(S, D_K)
-    torch.testing.assert_close(attention(q, k, k, masks.causal()), attention(q, k, k))
-    attention(q, k, k, masks.causal() & masks.prefix(2))
-    assert seen[0] is None
-    assert seen[2] is not None
 
 
 def test_scale_and_dropout_must_be_numbers():

@@ -29,13 +29,14 @@ def test_what_is_left_of_a_mask_decides_as_the_mask_does(data, L, S):
     mask, allowed = data.draw(expressions(B, H, L, S))
     allowed = np.broadcast_to(allowed, (B, H, L, S))
     start, stop = sorted(data.draw(st.lists(st.integers(0, L), min_size=2, max_size=2, unique=True)))
-    for b in range(B):
-        runs = mask._example(b)._spans(L, S)(start, stop)
+    examples = [(mask._example(b), slice(b, b + 1)) for b in range(B)]
+    for part, batch in [*examples, (mask, slice(0, B))]:
+        runs = part._spans(L, S)(start, stop)
         assert runs[-1][0] == S
         first = 0
         for last, rest in runs:
             assert first < last
-            tile = torch.from_numpy(allowed[b : b + 1, :, start:stop, first:last].copy())
+            tile = torch.from_numpy(allowed[batch, :, start:stop, first:last].copy())
             if isinstance(rest, masks.Mask):
                 found = rest._tile(Tile(L, S, (start, stop), (first, last)), "cpu")
                 assert torch.equal(found.expand(tile.shape), tile)
@@ -55,6 +56,9 @@ def test_what_is_left_of_a_mask_decides_as_the_mask_does(data, L, S):
         (masks.sliding_window(3) & masks.causal(), (3, 5), "·?■■?···"),
         (masks.prefix(2) | masks.causal(), (0, 4), "■■??····"),
         (masks.padding([5]), (0, 8), "■■■■■···"),
+        (masks.padding([3, 5]), (0, 8), "■■■??···"),
+        (~masks.padding([3, 5]) & masks.causal(), (5, 6), "···??■··"),
+        (masks.documents([[1, 1, 1, 1, 1, 2, 2, 2]] * 2), (1, 4), "????????"),
         (masks.documents([1, 1, 1, 1, 1, 2, 2, 2]), (1, 4), "■■■■■···"),
         (masks.documents([1, 1, 1, 1, 1, 2, 2, 2]), (4, 6), "????????"),
         (masks.documents([1, 1, 2, 2, 1, 1, 3, 3]) & masks.causal(), (4, 6), "■■··■?··"),
@@ -116,3 +120,19 @@ def test_runs_cover_all_keys_once(given_spans, S):
     runs = spans.from_spans(S, given_spans)
     assert states(runs) == "".join("·■"[e] for e in expected)
     assert all(a[1] is not b[1] for a, b in itertools.pairwise(runs))
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.sampled_from([True, False, None])), max_size=8), st.integers(1, 12))
+def test_spans_hold_all_keys_that_may_be_open_and_no_wide_gap(given_runs, gap):
+    """``None`` stands for a mask."""
+    letters = "".join({True: "■", False: "·", None: "?"}[rest] * width for width, rest in given_runs)
+    stops = itertools.accumulate(width for width, _ in given_runs)
+    runs = [(stop, rest) for stop, (_, rest) in zip(stops, given_runs, strict=True)]
+    assert spans.count_open(runs) == letters.count("■")
+    found = spans.open_spans(runs, gap)
+    kept = set(itertools.chain.from_iterable(range(*span) for span in found))
+    may_be_open = {key for key, letter in enumerate(letters) if letter != "·"}
+    assert may_be_open <= kept
+    assert {start for start, _ in found} | {stop - 1 for _, stop in found} <= may_be_open
+    assert all(later - stop >= gap for (_, stop), (later, _) in itertools.pairwise(found))
+    assert not any("·" * gap in letters[start:stop] for start, stop in found)

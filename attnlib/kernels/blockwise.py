@@ -26,7 +26,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from attnlib import masks
 from attnlib.checks import autocast_is_on
@@ -44,7 +43,8 @@ def attend(query, key, value, mask, bias, scale, dropout_p) -> tuple[Tensor, Non
     """Return the output (…, H, L, d_v); there are no weights to return. ``mask`` is a Mask or None, ``bias`` None."""
     batch, d_v, dtype = query.shape[:-3], value.shape[-1], _dtype_of_output(query)
     # Half precision is widened, so that what is summed over blocks is rounded once; measured, about as fast.
-    tensors = [four_axes(x).to(torch.promote_types(x.dtype, torch.float32)) for x in (query, key, value)]
+    tensors = [fused.rows_together(fused.four_axes(x)) for x in (query, key, value)]
+    tensors = [x.to(torch.promote_types(x.dtype, torch.float32)) for x in tensors]
     work = parts(mask, tensors[0], key.shape[-2])
     if dropout_p:
         output = _Replayed.apply(*tensors, work, scale, dropout_p)
@@ -56,33 +56,10 @@ def attend(query, key, value, mask, bias, scale, dropout_p) -> tuple[Tensor, Non
     return output.reshape(*batch, *output.shape[1:]) if query.dim() > 2 else output[0, 0], None
 
 
-def reaches(mask: Mask, marked: Tensor, L: int) -> Tensor:
-    """Say which of L queries may attend to a marked key: bool (…, H, S) → (…, H, L, 1). Closed runs are skipped."""
-    shape, S = marked.shape, marked.shape[-1]
-    marked = marked.reshape(-1, *shape[-2:]) if marked.dim() > 1 else marked[None, None]
-    found = marked.new_zeros(*marked.shape[:2], L, 1)
-    for part in parts(mask, found, S):
-        for block in part.blocks:
-            for piece in block.pieces:
-                rows, columns = (block.start, block.stop), (piece.start, piece.stop)
-                seen = marked[part.examples, :, slice(*columns)]
-                if not seen.any():
-                    continue
-                hit = masks.reached(part.allowed(part.mask, rows, columns), seen)
-                found[part.examples, :, slice(*rows)] |= hit
-    return found.reshape(*shape[:-1], L, 1)
-
-
 def _dtype_of_output(query: Tensor) -> torch.dtype:
     """Return the dtype that torch's own function would return: autocast narrows all but float64."""
     narrowed = autocast_is_on("cpu") and query.dtype != torch.float64
     return torch.get_autocast_dtype("cpu") if narrowed else query.dtype
-
-
-def four_axes(x: Tensor) -> Tensor:
-    """(…, H, L, d) → (B, H, L, d), the numbers of a row side by side."""
-    x = x.reshape(-1, *x.shape[-3:]) if x.dim() > 2 else x[None, None]
-    return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def parts(mask: Mask | None, query: Tensor, S: int) -> list["_Part"]:
@@ -216,16 +193,6 @@ def _side_by_side(parts: list[Tensor]) -> Tensor:
     return torch.cat([part.expand(*leading, *part.shape[2:]) for part in parts], dim=-1)
 
 
-def _with_error_for_a_second_derivative(backward):
-    """As ``once_differentiable``, which forgets to complain where the gradient that comes in is a constant."""
-    once = once_differentiable(backward)
-
-    def checked(ctx, grad_output):
-        return once(ctx, grad_output.detach().requires_grad_() if torch.is_grad_enabled() else grad_output)
-
-    return checked
-
-
 class _Tiled(torch.autograd.Function):
     """Each piece by torch's flash kernel for CPUs."""
 
@@ -252,8 +219,9 @@ class _Tiled(torch.autograd.Function):
         return output
 
     @staticmethod
-    @_with_error_for_a_second_derivative
     def backward(ctx, grad_output):
+        if torch.is_grad_enabled():
+            return *_recorded_gradients(ctx, grad_output), None, None
         flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
         query, key, value, output, log_sum_exp = ctx.saved_tensors
         grad_output = grad_output if grad_output.stride(-1) == 1 else grad_output.contiguous()
@@ -270,24 +238,20 @@ class _Tiled(torch.autograd.Function):
 
 
 class _Replayed(torch.autograd.Function):
-    """A few queries at a time by their weights, dropped at random, and made again, the same, on the way back."""
+    """A few queries at a time by their weights, dropped at random; the backward pass computes the same ones again."""
 
     @staticmethod
     def forward(ctx, query, key, value, parts, scale, dropout_p):
-        # A generator of its own: others draw from torch's between the way there and the way back.
+        # A generator of its own: others draw from torch's before the backward pass.
         seed = int(torch.randint(2**62, ()))
         ctx.save_for_backward(query, key, value)
         ctx.parts, ctx.scale, ctx.dropout_p, ctx.seed = parts, scale, dropout_p, seed
-        output, generator = _Rows(), torch.Generator().manual_seed(seed)
-        for queries, keys, allowed in chain.from_iterable(part.rows() for part in parts):
-            tensors = query[queries], _joined(key, queries[0], keys), _joined(value, queries[0], keys)
-            rows, _ = explicit.attend(*tensors, allowed, None, scale, dropout_p, generator)
-            output.append(queries[0], rows.transpose(1, 2))
-        return output.joined()
+        return _by_weights(query, key, value, parts, scale, dropout_p, seed)
 
     @staticmethod
-    @_with_error_for_a_second_derivative
     def backward(ctx, grad_output):
+        if torch.is_grad_enabled():
+            return *_recorded_gradients(ctx, grad_output, ctx.dropout_p, ctx.seed), None, None, None
         query, key, value = ctx.saved_tensors
         grad_query, grad_key, grad_value = (grad_output.new_zeros(x.shape) for x in (query, key, value))
         generator = torch.Generator().manual_seed(ctx.seed)
@@ -303,6 +267,29 @@ class _Replayed(torch.autograd.Function):
                 grad_key[at] += of_key
                 grad_value[at] += of_value
         return grad_query, grad_key, grad_value, None, None, None
+
+
+def _by_weights(query, key, value, parts, scale, dropout_p=0.0, seed=0) -> Tensor:
+    """Return the output by the weights of a few queries at a time, in plain operations, which autograd can record."""
+    output, generator = _Rows(), torch.Generator().manual_seed(seed)
+    for queries, keys, allowed in chain.from_iterable(part.rows() for part in parts):
+        tensors = query[queries], _joined(key, queries[0], keys), _joined(value, queries[0], keys)
+        rows, _ = explicit.attend(*tensors, allowed, None, scale, dropout_p, generator)
+        output.append(queries[0], rows.transpose(1, 2))
+    return output.joined()
+
+
+def _recorded_gradients(ctx, grad_output, dropout_p=0.0, seed=0) -> list[Tensor | None]:
+    """Return the gradients of query, key and value as a computation that is recorded, for a second derivative.
+
+    torch's kernel has none, so the weights of all open pairs are computed and kept.
+    """
+    # Views, because one tensor may be query, key and value at once, and each is to get its own gradient.
+    tensors = [x.view_as(x) for x in ctx.saved_tensors[:3]]
+    wanted = [x for x in tensors if x.requires_grad]
+    output = _by_weights(*tensors, ctx.parts, ctx.scale, dropout_p, seed)
+    grads = iter(torch.autograd.grad(output, wanted, grad_output, create_graph=True))
+    return [next(grads) if x.requires_grad else None for x in tensors]
 
 
 def _nothing(query: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,6 +25,7 @@ class Choice(NamedTuple):
 
 
 WEIGHTS = Choice("explicit", "the weights are asked for")
+FORWARD_MODE = Choice("explicit", "the other kernels have no forward-mode derivative")
 NO_MASK = Choice("fused", "there is no mask, so each pair is computed")
 PAIRWISE = Choice("fused", "the mask does not say which runs of keys are open, so each pair is looked at")
 BIAS = Choice("fused", "a bias holds a number for each pair, so each pair is computed")
@@ -45,6 +46,8 @@ def choose(query, key, value, mask, *, bias=None, scale=1.0, dropout_p=0.0, need
     """
     if need_weights:
         return WEIGHTS
+    if checks.forward_mode_is_on():
+        return FORWARD_MODE
     if mask is None and not dropout_p:
         return NO_MASK
     if isinstance(mask, Tensor) or (mask is not None and not mask._has_structure):
@@ -92,7 +95,7 @@ def explain(query: Tensor, key: Tensor, mask: Mask | Tensor | None = None) -> st
     kernel, reason = choose(query, key, key, masks.needed(mask, *shape[-2:]))
     if kernel != "blockwise":
         return f"{kernel}: {reason}."
-    plans = [part.blocks for part in blockwise.parts(mask, blockwise.four_axes(query), shape[-1])]
+    plans = [part.blocks for part in blockwise.parts(mask, fused.four_axes(query), shape[-1])]
     computed = sum(block.pairs for blocks in plans for block in blocks)
     share = computed / (len(plans) * shape[-2] * shape[-1])
     count = sum(map(len, plans))

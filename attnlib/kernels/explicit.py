@@ -1,4 +1,4 @@
-"""Scores, softmax, weighted sum, one after the other: where the weights are wanted, or a second derivative."""
+"""Scores, softmax, weighted sum, one after the other: where the weights are wanted, or a forward-mode derivative."""
 
 from contextlib import AbstractContextManager, nullcontext
 

@@ -1,10 +1,17 @@
 """torch's own fused kernel: the L × S weights are never stored."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from attnlib import masks
+from attnlib.checks import autocast_is_on, transform_is_active
+from attnlib.kernels.explicit import for_each_head
+
+# Before, the output had query's width (pytorch/pytorch#176767).
+MPS_WANTS_ONE_WIDTH = torch.__version__ < (2, 12)
 
 
 def attend(query, key, value, mask, bias, scale, dropout_p) -> tuple[Tensor, None]:
@@ -13,19 +20,80 @@ def attend(query, key, value, mask, bias, scale, dropout_p) -> tuple[Tensor, Non
     if mask is not None or bias is not None:
         is_causal = bias is None and is_torchs_causal(mask, query, key, scale)
         attn_mask = None if is_causal else _attn_mask(query, key.shape[-2], mask, bias)
-    grouped = query.dim() > 2 and _decided(query.shape[-3] != key.shape[-3])
-    d_v, dtype = value.shape[-1], query.dtype
-    two_widths = query.is_cpu and not dropout_p and _decided(query.shape[-1] != d_v)
-    if two_widths:
+    shape, d_v = query.shape, value.shape[-1]
+    grouped = len(shape) > 2 and _decided(shape[-3] != key.shape[-3])
+    padded = shape[-1] != d_v and _wants_one_width(query, dropout_p)
+    # Under torch.func the axes stay: vmap has no rule for the kernel that wants four, for the one with weights it has.
+    if not (len(shape) == 4 and _rows_lie_together(query, key, value)) and not transform_is_active():
+        query, key, value = four_axes(query), four_axes(key), four_axes(value)
+        attn_mask = None if attn_mask is None else _mask_with_four_axes(attn_mask, shape[:-3])
+        if not _rows_lie_together(query, key, value) and _copy_pays(query):
+            query, key, value = rows_together(query), rows_together(key), rows_together(value)
+    if grouped and query.is_cuda and not _takes_groups(query, value, attn_mask):
+        key, value, grouped = for_each_head(key, query), for_each_head(value, query), False
+    if padded:
+        dtype = query.dtype
         query, key, value = of_one_width(query, key, value)
     # By attribute, not imported by name: torch's context parallelism replaces the function.
     output = F.scaled_dot_product_attention(
         query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=grouped
     )
-    if two_widths:
+    if padded:
         # Autocast has narrowed float32 already.
         output = output[..., :d_v] if dtype == torch.float32 else output[..., :d_v].to(dtype)
-    return output, None
+    return (output if len(shape) == 4 else output.reshape(*shape[:-1], d_v)), None
+
+
+def _rows_lie_together(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Return whether the elements of each row are neighbours in memory; else torch stores the weights."""
+    return query.stride()[-1] == key.stride()[-1] == value.stride()[-1] == 1
+
+
+def _copy_pays(query: Tensor) -> bool:
+    """Return whether to store the weights, L for each key, would take longer than to copy the keys' d columns."""
+    # In a compiled graph L may be open, and should stay so.
+    return torch.compiler.is_compiling() or query.shape[-2] > query.shape[-1]
+
+
+def four_axes(x: Tensor) -> Tensor:
+    """(…, H, L, d) → (B, H, L, d)."""
+    if x.dim() == 4:
+        return x
+    return x.flatten(0, -4) if x.dim() > 4 else x[(None,) * (4 - x.dim())]
+
+
+def rows_together(x: Tensor) -> Tensor:
+    """Return ``x`` with the elements of each row side by side in memory: a copy, unless they are."""
+    # Not contiguous(): it would keep the stride of an axis of size 1.
+    return x if x.stride(-1) == 1 else x.clone(memory_format=torch.contiguous_format)
+
+
+def _mask_with_four_axes(attn_mask: Tensor, batch: Sequence[int]) -> Tensor:
+    """(…, H|1, L|1, S|1), each axis of … the batch's or 1, → (B|1, H|1, L|1, S|1)."""
+    if attn_mask.dim() > 4:
+        if any(size != 1 for size in attn_mask.shape[:-3]):
+            attn_mask = attn_mask.expand(*batch, *attn_mask.shape[-3:])
+        return attn_mask.flatten(0, -4)
+    return attn_mask[(None,) * (4 - attn_mask.dim())]
+
+
+def _takes_groups(query: Tensor, value: Tensor, attn_mask: Tensor | None) -> bool:
+    """Return whether a kernel of torch's for CUDA takes fewer key heads than query heads.
+
+    FlashAttention does, in half precision, with one width and without a mask. The memory-efficient kernel never does.
+    What neither takes stores the L × S weights. Read in torch's source (sdp_utils.cpp), not tested: no GPU was at hand.
+    """
+    half = query.dtype in (torch.float16, torch.bfloat16) or autocast_is_on("cuda")
+    return attn_mask is None and half and query.shape[-1] == value.shape[-1]
+
+
+def _wants_one_width(query: Tensor, dropout_p: float) -> bool:
+    """Return whether torch's kernel for the device wants d_k = d_v.
+
+    Otherwise that for CPUs stores the weights, as it does with dropout in any case, and an older one for MPS is wrong.
+    The latter was read, not tested: no such device was at hand.
+    """
+    return (query.is_cpu and not dropout_p) or (query.is_mps and MPS_WANTS_ONE_WIDTH)
 
 
 def is_torchs_causal(mask, query: Tensor, key: Tensor, scale: float) -> bool:

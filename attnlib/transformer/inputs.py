@@ -31,7 +31,10 @@ def check_tokens(name: str, x: Tensor, attention: MultiHeadAttention) -> None:
     if x.dim() not in (2, 3) or x.shape[-1] != attention.d_model:
         wanted = f"(B, L, d_model = {attention.d_model}), or (L, d_model)"
         raise ValueError(f"{name}: expected {wanted}, got {tuple(x.shape)}")
-    dtype = attention.wq.weight.dtype
+    if not x.is_floating_point():
+        raise TypeError(f"{name}: expected a floating-point tensor, got {x.dtype}")
+    # A projection of another kind may be quantised, or cast what it is given: it says itself what does not fit.
+    dtype = attention.wq.weight.dtype if type(attention.wq) is nn.Linear else x.dtype
     if x.dtype != dtype and not autocast_is_on(x.device.type):
         raise TypeError(f"{name}: expected the layer's dtype {dtype}, got {x.dtype}")
 

@@ -1,5 +1,7 @@
 """How fast the paper's model learns, step by step."""
 
+from functools import partial
+
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -25,7 +27,7 @@ def warmup_schedule(optimizer: Optimizer, d_model: int, warmup_steps: int = 4000
 
     Returns
     -------
-    A scheduler: call its ``step()`` after the optimizer's.
+    A scheduler: call its ``step()`` after the optimizer's. It can be pickled, and copied.
 
     Raises
     ------
@@ -33,15 +35,16 @@ def warmup_schedule(optimizer: Optimizer, d_model: int, warmup_steps: int = 4000
     TypeError: if a size is no whole number.
 
     >>> import torch
+    >>> from attnlib.transformer import warmup_schedule
     >>> optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=1.0, betas=(0.9, 0.98), eps=1e-9)
     >>> schedule = warmup_schedule(optimizer, d_model=512, warmup_steps=4000)
     >>> f"{schedule.get_last_lr()[0]:.3e}"
     '1.747e-07'
     """
     d_model, warmup_steps = whole_number("d_model", d_model), whole_number("warmup_steps", warmup_steps)
+    return LambdaLR(optimizer, partial(_factor, d_model, warmup_steps))
 
-    def factor(steps_done: int) -> float:
-        step = steps_done + 1  # LambdaLR counts from 0; the paper from 1, where step^(−1/2) is finite
-        return d_model**-0.5 * min(step**-0.5, step * warmup_steps**-1.5)
 
-    return LambdaLR(optimizer, factor)
+def _factor(d_model: int, warmup_steps: int, steps_done: int) -> float:
+    step = steps_done + 1  # LambdaLR counts from 0; the paper from 1, where step^(−1/2) is finite
+    return d_model**-0.5 * min(step**-0.5, step * warmup_steps**-1.5)

@@ -76,6 +76,6 @@ OVER_BUDGET: dict[str, dict[str, int]] = {
         "visible lines": 210,
         "lines in a cell": 31,
         "plumbing %": 27,
-        "library lines": 81,
+        "library lines": 78,
     },
 }

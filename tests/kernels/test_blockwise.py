@@ -263,12 +263,91 @@ def test_memory_grows_with_the_length_not_with_its_square(name, dropout_p):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_second_derivative_is_refused_not_wrong():
-    leaf = draw(1, 1, 200, 3, requires_grad=True)
-    output, _ = blockwise.attend(leaf, leaf, leaf, masks.causal(), None, 0.5, 0.0)
-    (grad,) = torch.autograd.grad(output.sum(), leaf, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        grad.sum().backward()
+# Second derivatives: by whichever way they are asked, those of the dense computation
+
+
+def penalty(function, x):
+    loss = function(x).square().sum()
+    (slope,) = torch.autograd.grad(loss, x, create_graph=True)
+    return loss + slope.square().sum()
+
+
+def by_backward(function, x):
+    leaf = x.detach().clone().requires_grad_()
+    penalty(function, leaf).backward()
+    return leaf.grad
+
+
+def third_derivative(function, x):
+    (second,) = torch.autograd.grad(penalty(function, x), x, create_graph=True)
+    return torch.autograd.grad(second.square().sum(), x)[0]
+
+
+def functional(name, **options):
+    def ask(function, x):
+        scalar = function if name == "jvp" else lambda t: function(t).pow(3).sum()
+        vector = () if name == "hessian" else (torch.linspace(-1, 1, x.numel(), dtype=x.dtype).view_as(x),)
+        return getattr(torch.autograd.functional, name)(scalar, x, *vector, **options)
+
+    return ask
+
+
+WAYS = {
+    "grad of a gradient penalty": lambda f, x: torch.autograd.grad(penalty(f, x), x)[0],
+    "backward of a gradient penalty": by_backward,
+    "third derivative": third_derivative,
+    "hessian": functional("hessian"),
+    "vectorized hessian": functional("hessian", vectorize=True),
+    "hvp": functional("hvp"),
+    "vhp": functional("vhp"),
+    "jvp by two backward passes": functional("jvp"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_second_derivatives_are_those_of_the_dense_computation(small_blocks, way):
+    L = 11
+    pairs = torch.rand(3, 1, L, L) < 0.8
+    pairs[1, 0, 3:] = False  # queries that may attend to nothing
+    mask = ((masks.causal() & masks.padding([7, 0, 11])) | masks.sliding_window(2)) & masks.from_tensor(pairs)
+    x, fixed = draw(3, 2, L, 2, requires_grad=True), draw(3, 2, L, 5)
+
+    def several(attend):
+        """One tensor thrice; keys alone, and two widths; grouped heads, and queries alone without a gradient."""
+        return lambda t: torch.cat(
+            [
+                attend(t, t, t),
+                attend(fixed[..., :2], t, fixed)[..., 1:3],
+                attend(fixed[..., :2], t[:, :1], t[:, 1:]),
+            ]
+        )
+
+    ours = several(lambda q, k, v: blockwise.attend(q, k, v, mask, None, 0.7, 0.0)[0])
+    dense = several(lambda q, k, v: dense_attention(q, k, v, mask.dense(L, L), 0.7))
+    found, expected = (x if isinstance(x, tuple) else (x,) for x in (WAYS[way](ours, x), WAYS[way](dense, x)))
+    for one, wanted in zip(found, expected, strict=True):
+        assert_close(one, wanted)
+        assert wanted.any()
+
+
+@pytest.mark.parametrize("dropout_p", [0.0, 0.3])
+def test_gradgradcheck(small_blocks, dropout_p):
+    """With dropout too: the weights that were dropped are dropped again."""
+    mask = (masks.causal() & masks.padding([5, 3])) | masks.prefix(1)
+    tensors = [draw(2, *shape, requires_grad=True) for shape in ((4, 4, 3), (2, 5, 3), (2, 5, 2))]
+
+    def compute(query, key, value):
+        torch.manual_seed(3)
+        return blockwise.attend(query, key, value, mask, None, 0.5, dropout_p)[0]
+
+    assert torch.autograd.gradgradcheck(compute, tensors)
+    output = compute(*tensors).square().sum()
+    recorded, plain = (torch.autograd.grad(output, tensors, create_graph=g, retain_graph=True) for g in (True, False))
+    for one, wanted in zip(recorded, plain, strict=True):
+        assert_close(one, wanted)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def test_scores_of_minus_infinity_where_all_is_open_stay_zero_on_the_way_back():

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd import forward_ad
 
 from attnlib import MultiHeadAttention, attention, attention_weights, kernels, masks
 from attnlib.kernels import blockwise, choice, fused
@@ -72,6 +73,14 @@ def test_nothing_is_cut_into_blocks_where_numbers_cannot_be_read():
     assert seen == ["fused", "fused"]
     empty = LONG[:0]
     assert choose(empty, empty, empty, WINDOW).kernel == "fused"
+
+
+@pytest.mark.parametrize("mask", [None, masks.causal(), WINDOW, WINDOW.dense(L, L)])
+def test_forward_mode_takes_the_kernel_that_has_such_derivatives(mask):
+    with forward_ad.dual_level():
+        assert choose(LONG, LONG, LONG, mask) is choice.FORWARD_MODE
+        assert choose(LONG, LONG, LONG, mask, dropout_p=0.1) is choice.FORWARD_MODE
+    assert choose(LONG, LONG, LONG, mask).kernel != "explicit"
 
 
 def test_a_compiled_graph_has_no_blocks():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.autograd import forward_ad
 
-from attnlib import attention, attention_weights, functional, masks
+from attnlib import MultiHeadAttention, attention, attention_weights, functional, masks
 from attnlib.kernels import choice
 from attnlib.lab.memory import peak_memory
 from tests.oracles import PATHS, dense_attention, draw
@@ -134,14 +134,6 @@ def test_another_default_device_changes_nothing():
         assert_close(attention(x, x, x, WINDOW), expected)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch, on the first forward derivative
-def test_a_forward_derivative_of_the_weights():
-    with forward_ad.dual_level():
-        query = forward_ad.make_dual(draw(5, 3), draw(5, 3))
-        tangent = forward_ad.unpack_dual(attention_weights(query, draw(7, 3), masks.causal())).tangent
-    assert tangent.any()
-
-
 @pytest.mark.parametrize("mask", [WINDOW, LONG_MASKS["causal and padding"]])
 def test_gradients_in_a_batch(mask):
     x = draw(2, 1, L, 2, requires_grad=True)
@@ -162,3 +154,140 @@ def test_weights_equal_the_output_where_the_window_is_long():
     output, weights = functional.attend(query, key, value, WINDOW, need_weights=True)
     assert_close(output, attention(query, key, value, WINDOW))
     assert_close(weights @ value, output)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Derivatives of every kind: right, or an error
+
+
+def test_a_step_of_an_inner_loop_has_the_dense_outer_gradient():
+    """As MAML does: the outer gradient goes through the inner one."""
+    x, weight = draw(2, 2, L, 4), draw(4, 4, requires_grad=True)
+
+    def outer(attend):
+        loss = lambda w: attend(x @ w, x @ w, x).square().mean()  # noqa: E731
+        (slope,) = torch.autograd.grad(loss(weight), weight, create_graph=True)
+        return torch.autograd.grad(loss(weight - 0.5 * slope), weight)[0]
+
+    for mask in (WINDOW, LONG_MASKS["causal and padding"]):
+        found = outer(lambda q, k, v, mask=mask: attention(q, k, v, mask))
+        assert_close(found, outer(lambda q, k, v, mask=mask: dense_attention(q, k, v, mask.dense(L, L), 4**-0.5)))
+
+
+@pytest.mark.parametrize("ask", [torch.autograd.grad, lambda y, x: y.backward()])
+def test_a_second_derivative_that_torchs_kernel_lacks_is_an_error(ask):
+    x = draw(1, 2, 7, 4, requires_grad=True)
+    (slope,) = torch.autograd.grad(attention(x, x, x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"derivative for .* is not implemented"):
+        ask(slope.square().sum(), x)
+
+
+FORWARD = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch, on the first such derivative
+
+
+@FORWARD
+@pytest.mark.parametrize("name", ["none", "causal", "dense", *LONG_MASKS])
+def test_forward_derivatives_equal_the_dense_ones(name):
+    known = {"none": None, "causal": masks.causal(), "dense": torch.rand(2, 1, L, L) < 0.9}
+    mask = {**known, **LONG_MASKS}[name]
+    allowed = torch.ones(L, L, dtype=torch.bool) if mask is None else mask if name == "dense" else mask.dense(L, L)
+    primals, tangents = ([draw(2, 4, L, 3), draw(2, 2, L, 3), draw(2, 2, L, 5)] for _ in range(2))
+    ours = lambda q, k, v: attention(q, k, v, mask)  # noqa: E731
+    dense = lambda q, k, v: dense_attention(q, k, v, allowed, 3**-0.5)  # noqa: E731
+    expected = torch.func.jvp(dense, tuple(primals), tuple(tangents))
+    for found, wanted in zip(torch.func.jvp(ours, tuple(primals), tuple(tangents)), expected, strict=True):
+        assert_close(found, wanted)
+    with forward_ad.dual_level():
+        duals = [forward_ad.make_dual(x, t) for x, t in zip(primals, tangents, strict=True)]
+        for found, wanted in zip(forward_ad.unpack_dual(ours(*duals)), expected, strict=True):
+            assert_close(found, wanted)
+
+
+@FORWARD
+def test_a_forward_derivative_of_the_weights():
+    query, key, tangent = draw(5, 3), draw(7, 3), draw(5, 3)
+    with forward_ad.dual_level():
+        weights = attention_weights(forward_ad.make_dual(query, tangent), key, masks.causal())
+        found = forward_ad.unpack_dual(weights).tangent
+    eye, allowed = torch.eye(7).double(), masks.causal().dense(5, 7)
+    assert_close(
+        found, torch.func.jvp(lambda q: dense_attention(q, key, eye, allowed, 3**-0.5), (query,), (tangent,))[1]
+    )
+
+
+@FORWARD
+def test_forward_over_reverse():
+    x = draw(1, 2, 5, 3)
+    found = torch.func.hessian(lambda t: attention(t, t, t, masks.causal()).square().sum())(x)
+    allowed = masks.causal().dense(5, 5)
+    assert_close(found, torch.func.hessian(lambda t: dense_attention(t, t, t, allowed, 3**-0.5).square().sum())(x))
+
+
+@FORWARD
+def test_forward_derivatives_of_a_module_and_in_a_compiled_graph():
+    layer, x, tangent = MultiHeadAttention(2, 8).double().eval(), draw(3, 7, 8), draw(3, 7, 8)
+    derivative = lambda **options: torch.func.jvp(  # noqa: E731
+        lambda t: layer(t, mask=masks.causal(), **options), (x,), (tangent,)
+    )
+    expected = derivative(need_weights=True)
+    for found in (derivative(), torch.compile(derivative, backend="eager", fullgraph=True)()):
+        for one, wanted in zip(found, expected, strict=True):
+            assert_close(one, wanted)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tracing
+
+
+class Layer(torch.nn.Module):
+    def __init__(self, mask):
+        super().__init__()
+        self.attention, self.mask = MultiHeadAttention(2, 8).double().eval(), mask
+
+    def forward(self, x):
+        return self.attention(x, mask=self.mask)
+
+
+def traced(layer, x):
+    return torch.jit.trace(layer, (x,))
+
+
+TRACING = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning", "ignore::torch.jit.TracerWarning")
+
+
+@TRACING
+@pytest.mark.parametrize("name", LONG_MASKS)
+def test_a_traced_module_computes_the_same(name):
+    layer = Layer(LONG_MASKS[name])
+    graph = traced(layer, draw(2, L, 8))
+    x = draw(2, L, 8)
+    assert_close(graph(x), layer(x))
+
+
+@TRACING
+def test_a_traced_module_takes_other_lengths():
+    layer = Layer(WINDOW)
+    graph = traced(layer, draw(1, L, 8))
+    for length in (L - 99, L + 99):
+        x = draw(1, length, 8)
+        assert_close(graph(x), layer(x))
+
+
+@TRACING
+def test_a_traced_graph_knows_of_queries_that_may_attend_to_nothing():
+    query, key = draw(2, 5, 3), draw(2, 7, 3)
+    graph = torch.jit.trace(attention_weights, (query, key, torch.ones(5, 7, dtype=torch.bool)))
+    closed = torch.rand(5, 7) < 0.5
+    closed[2] = False
+    assert_close(graph(query, key, closed), attention_weights(query, key, closed))
+
+
+@TRACING
+@pytest.mark.parametrize("length", [7, L])
+def test_a_traced_module_lets_no_bad_number_out_of_the_padding(length):
+    layer = Layer(masks.padding([length - 2]))
+    graph = traced(layer, draw(1, length, 8))
+    x = draw(1, length, 8)
+    x[:, -2:] = math.nan
+    assert graph(x)[:, :-2].isfinite().all()
+    torch.testing.assert_close(graph(x), layer(x), equal_nan=True)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnlib import masks
-from attnlib.kernels import online
+from attnlib.kernels import explicit, online
 from tests.oracles import dense_attention, draw
 from tests.random_masks import expressions
 from tests.tolerances import assert_close
@@ -38,6 +38,14 @@ def test_any_block_size_gives_the_dense_output_and_gradients(data, block, heads)
         torch.autograd.grad(output, tensors, grad), torch.autograd.grad(expected, tensors, grad), strict=True
     ):
         assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("kernel", [explicit, online])
+def test_second_derivatives(kernel):
+    allowed = torch.rand(3, 5) < 0.6
+    allowed[1] = False
+    tensors = [draw(2, *shape, requires_grad=True) for shape in ((4, 3, 2), (2, 5, 2), (2, 5, 3))]
+    assert torch.autograd.gradgradcheck(lambda *qkv: kernel.attend(*qkv, allowed, None, 0.6, 0.0)[0], tensors)
 
 
 def test_a_bias_and_a_mask_as_a_tensor():

@@ -1,5 +1,7 @@
 """The layers against torch.nn, Hugging Face, and a layer written in NumPy."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -330,3 +332,35 @@ def test_a_layer_begins_as_the_papers_code_does():
             bound = (6 / (D_MODEL + D_FF)) ** 0.5
             assert linear.bias.eq(0).all()
             assert 0.9 * bound < linear.weight.abs().max() <= bound
+
+
+class Wrapped(nn.Module):
+    """A projection without an attribute ``weight``, as round a layer for LoRA."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.linear = linear
+
+    def forward(self, x):
+        return self.linear(x)
+
+
+def test_a_layer_takes_projections_of_another_kind():
+    torch.manual_seed(0)
+    layer = EncoderLayer(d_model=6, num_heads=2, d_ff=10).eval()
+    x = torch.randn(3, 5, 6)
+    expected = layer(x)
+    layer.self_attention.wq = Wrapped(layer.self_attention.wq)
+    torch.testing.assert_close(layer(x), expected)
+    with pytest.raises(TypeError, match=r"x: expected a floating-point tensor, got torch\.int64"):
+        layer(torch.ones(3, 5, 6, dtype=torch.int64))
+
+
+def test_a_layer_may_be_quantised():
+    torch.manual_seed(0)
+    layer = EncoderLayer(d_model=8, num_heads=2, d_ff=16).eval()
+    x = torch.randn(3, 5, 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch announces that this way of quantising moves to torchao
+        small = torch.ao.quantization.quantize_dynamic(layer, {nn.Linear}, dtype=torch.qint8)
+    torch.testing.assert_close(small(x), layer(x), atol=0.1, rtol=0.1)

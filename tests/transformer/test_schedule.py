@@ -1,6 +1,8 @@
 """The learning rate of equation 3, and the label smoothing that the paper cites."""
 
+import copy
 import math
+import pickle
 
 import pytest
 import torch
@@ -59,3 +61,35 @@ def test_the_default_is_the_papers_warmup():
     factor = warmup_schedule(optimizer, 512).lr_lambdas[0]
     rates = [factor(step) for step in range(5000)]
     assert rates.index(max(rates)) + 1 == 4000
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda schedule: pickle.loads(pickle.dumps(schedule))])
+def test_a_copy_of_a_schedule_goes_on_as_the_schedule(duplicate):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2.0)
+    schedule = warmup_schedule(optimizer, 64, 5)
+    expected = rates(64, 5, 12, lr=2.0)
+    for _ in range(3):
+        optimizer.step()
+        schedule.step()
+    twin = duplicate(schedule)
+    for each in (twin, schedule):
+        for rate in expected[3:]:
+            assert each.get_last_lr() == pytest.approx([rate])
+            assert each.optimizer.param_groups[0]["lr"] == pytest.approx(rate)
+            each.optimizer.step()
+            each.step()
+
+
+def test_a_stored_state_is_loaded_by_a_schedule_made_anew():
+    """Its settings are those it is made with; a state from before it could be pickled holds None for its function."""
+    optimizers = [torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0) for _ in range(2)]
+    schedule, new = (warmup_schedule(optimizer, 64, 5) for optimizer in optimizers)
+    for _ in range(7):
+        optimizers[0].step()
+        schedule.step()
+    for state in (schedule.state_dict(), {**schedule.state_dict(), "lr_lambdas": [None]}):
+        new.load_state_dict(pickle.loads(pickle.dumps(state)))
+        assert new.get_last_lr() == schedule.get_last_lr()
+    optimizers[1].step()
+    new.step()
+    assert new.get_last_lr() == pytest.approx(rates(64, 5, 9)[8:])
