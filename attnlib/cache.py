@@ -197,7 +197,8 @@ def _any_length(buffer: Tensor) -> str:
 def _append(buffer: Tensor | None, new: Tensor, past: int, length: int, in_place: bool) -> Tensor:
     """Return a buffer that holds ``past`` old rows, then the ``new`` ones up to ``length``, then perhaps spare room."""
     if buffer is None:
-        return new.clone()  # the caller may write into its own tensor again
+        # A copy, because the caller may write into its own tensor again; head by head, as it will be read.
+        return new.clone(memory_format=torch.contiguous_format)
     if not in_place:
         return torch.cat([buffer.narrow(-2, 0, past), new], dim=-2)
     if length > buffer.shape[-2]:

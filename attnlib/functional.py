@@ -24,6 +24,7 @@ FEW_QUERIES = 64  # one call with the keys that are open to them is faster than 
 MANY_KEYS = 256  # fewer are not told apart
 MANY_NUMBERS = 2**17  # of the keys: fewer are read twice in less time than a single query's weights take
 GAP = 64  # fewer closed keys between open ones are computed rather than left out
+MANY_SPANS = 8  # of open keys: to put more side by side takes longer than to compute what is between them
 
 A_VECTOR = 16  # scores, at most, that a processor compares at once
 PRECISE = (torch.float32, torch.float64)
@@ -55,7 +56,7 @@ def attention(
     mask: a Mask from :mod:`attnlib.masks`, or a bool tensor, True where a query may attend: (L, S), all axes of the
         scores (…, H, L, S), each of them 1 or whole, or all of them but H.
     bias: float, added to the scores: (L, S), or all axes of the scores, each 1 or whole.
-    scale: what the dot products are multiplied with; 1/√d_k unless given.
+    scale: what the dot products are multiplied with. Default: 1/√d_k.
     dropout_p: the probability with which each weight is dropped, in [0, 1). It acts whenever it is not 0: a module
         passes it in training only.
 
@@ -72,7 +73,7 @@ def attention(
     Raises
     ------
     ValueError: if sizes do not fit, or ``dropout_p`` is outside [0, 1).
-    TypeError: if something is no tensor, dtypes differ, a mask is not bool, or a bias is not float. Both name the
+    TypeError: if something is not a tensor, dtypes differ, a mask is not bool, or a bias is not float. Both name the
         argument, what was expected and what came.
 
     Examples
@@ -141,7 +142,7 @@ def compute(query, key, value, mask, bias=None, scale=None, dropout_p=0.0, need_
     scale, L = _scale(query, scale), query.shape[-2]
     mask = masks.needed(mask, L, key.shape[-2])
     readable = _is_readable(query, key, value)
-    if readable and not need_weights and L <= FEW_QUERIES:
+    if readable and not need_weights:
         if isinstance(mask, Mask):
             key, value, mask, bias = _open_to_any(query, key, value, mask, bias)
         if L == 1 and not dropout_p:
@@ -149,9 +150,8 @@ def compute(query, key, value, mask, bias=None, scale=None, dropout_p=0.0, need_
             if output is not None:
                 return output, None
     kernel, _ = choose(query, key, value, mask, bias=bias, scale=scale, dropout_p=dropout_p, need_weights=need_weights)
-    read = _read_in_blocks(key, value, mask, L) if kernel == "blockwise" else (key, value)
     lost_weights = lost = None
-    if not (readable and _are_finite(query, *read)):
+    if not (readable and _are_finite(query, key, value)):
         (query, key, value), mask, (lost_weights, lost) = _quarantine(query, key, value, mask, readable)
     output, weights = KERNELS[kernel].attend(query, key, value, mask, bias, scale, dropout_p)
     return _poison(output, lost), _poison(weights, lost_weights)
@@ -170,18 +170,28 @@ def _scale(query: Tensor, scale: float | None) -> float:
 def _open_to_any(query, key, value, mask: Mask, bias) -> tuple[Tensor, Tensor, Mask | Tensor | None, Tensor | None]:
     """Return the keys that some query may attend to, their values, mask and bias: the others are not even read."""
     L, S = query.shape[-2], key.shape[-2]
-    if S < MANY_KEYS or not mask._has_structure:
+    few = L <= FEW_QUERIES
+    if S < MANY_KEYS or not mask._has_structure or not (few or (mask._by_distance and L < S)):
         return key, value, mask, bias
     runs = mask._spans(L, S)(0, L)
     spans = open_spans(runs, GAP) or [(0, 0)]
-    if sum(stop - start for start, stop in spans) == count_open(runs):
+    if not few:
+        spans = [(spans[0][0], S)]  # by the distance, the mask is the same for the last keys alone
+    elif len(spans) > MANY_SPANS:
+        spans = [(spans[0][0], spans[-1][1])]
+    if few and sum(stop - start for start, stop in spans) == count_open(runs):
         mask = None
-    else:
-        shape = (*query.shape[:-1], S)
-        mask = _side_by_side([masks.for_scores(mask, shape, query.device, columns=span) for span in spans], axis=-1)
+    elif few:
+        mask = _side_by_side([_tile(mask, query, S, span) for span in spans], axis=-1)
     if bias is not None and bias.shape[-1] == S:
         bias = _picked(bias, spans, axis=-1)
     return _picked(key, spans, axis=-2), _picked(value, spans, axis=-2), mask, bias
+
+
+def _tile(mask: Mask, query: Tensor, S: int, span: tuple[int, int]) -> Tensor:
+    """Return who may attend to the keys of ``span``, a bool tensor (…, H|1, L|1, keys)."""
+    tile = masks.for_scores(mask, (*query.shape[:-1], S), query.device, columns=span)
+    return tile.expand(*tile.shape[:-1], span[1] - span[0])
 
 
 def _picked(x: Tensor, spans: list[tuple[int, int]], axis: int) -> Tensor:
@@ -216,7 +226,7 @@ def _of_one_query(query, key, value, mask, bias, scale) -> Tensor | None:
             open_scores = open_scores + torch.where(allowed, 0.0, -math.inf).to(scores.dtype)
         open_scores = open_scores.view(scores.shape)
     output = torch.bmm(torch.softmax(open_scores, dim=-1), values)  # NaN where nothing is open
-    return output.view(*query.shape[:-1], -1) if math.isfinite(_sum(scores) + _sum(output)) else None
+    return output.view(*query.shape[:-1], -1) if _are_finite(scores, output) else None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -232,21 +242,8 @@ def _are_finite(*tensors: Tensor) -> bool:
     """Return whether all numbers are finite; of float64, False too where their sum is not."""
     total = 0.0  # a sum is finite only if each term is; one that may have overflowed is taken again
     for x in tensors:
-        total += _sum(x)
-    return math.isfinite(total) or math.isfinite(sum(_sum(x, torch.float64) for x in tensors))
-
-
-def _sum(x: Tensor, dtype: torch.dtype | None = None) -> float:
-    return (x.detach() if x.requires_grad else x).sum(dtype=dtype).item()
-
-
-def _read_in_blocks(key: Tensor, value: Tensor, mask: Mask | None, L: int) -> list[Tensor]:
-    """Return the keys, and the values, among which are all that are read."""
-    S = key.shape[-2]
-    if mask is None or L == S:
-        return [key, value]
-    spans = open_spans(mask._spans(L, S)(0, L), gap=S)
-    return [_picked(x, spans, axis=-2) for x in (key, value)] if spans else []
+        total += (x.detach() if x.requires_grad else x).sum().item()
+    return math.isfinite(total) or math.isfinite(sum(x.detach().sum(dtype=torch.float64).item() for x in tensors))
 
 
 def _quarantine(query, key, value, mask, readable: bool):
@@ -367,7 +364,7 @@ def _check_nested(*tensors: Tensor, **others: bool) -> None:
 
 
 def check_dropout(name: str, probability: float) -> None:
-    """Hold that ``probability`` is a number in [0, 1)."""
+    """Check that ``probability`` is a number in [0, 1)."""
     if not isinstance(probability, float | Real):  # float first: to ask an abstract class takes longer
         raise TypeError(f"{name}: expected a number, got {type(probability).__name__}")
     if not 0 <= probability < 1:
@@ -375,7 +372,7 @@ def check_dropout(name: str, probability: float) -> None:
 
 
 def check_mask_and_bias(mask, bias, scores_shape, device: torch.device) -> None:
-    """Hold that ``mask`` and ``bias``, or None, fit scores of ``scores_shape`` on ``device``."""
+    """Check that ``mask`` and ``bias``, or None, fit scores of ``scores_shape`` on ``device``."""
     if mask is not None:
         masks.check(mask, scores_shape, device)
     if bias is not None:
@@ -383,7 +380,7 @@ def check_mask_and_bias(mask, bias, scores_shape, device: torch.device) -> None:
 
 
 def check_heads(query: Tensor, key: Tensor, value: Tensor | None) -> None:
-    """Hold that queries, keys and, if there are any, values are of one kind and fit."""
+    """Check that queries, keys and, if there are any, values are of one kind and fit."""
     query_and_key(query, key)
     if value is None:
         return

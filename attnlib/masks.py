@@ -108,12 +108,12 @@ class Mask:
 
     @property
     def _has_structure(self) -> bool:
-        """Say whether the mask knows of runs of keys that are open or closed."""
+        """Return whether the mask knows of runs of keys that are open or closed."""
         return type(self)._spans is not Mask._spans
 
     @property
     def _by_distance(self) -> bool:
-        """Say whether a pair is open or not by the distance of its positions alone."""
+        """Return whether a pair is open or not by the distance of its positions alone."""
         return False
 
     def _dense(self, L: int, S: int, device: torch.device | str) -> Tensor:
@@ -126,7 +126,7 @@ class Mask:
         ----------
         L: the number of queries.
         S: the number of keys; the last query stands at the last key.
-        device: where the tensor is made; torch's default device unless given.
+        device: where the tensor is made. Default: torch's default device.
 
         Raises
         ------
@@ -138,7 +138,7 @@ class Mask:
         return self._dense(L, S, torch.get_default_device() if device is None else device)
 
     def opens_all(self, L: int, S: int) -> bool:
-        """Say whether every query may attend to every key, where that is known without looking at the pairs."""
+        """Return whether every query may attend to every key, where that is known without looking at the pairs."""
         return False
 
     def __and__(self, other: Mask) -> Mask:
@@ -147,7 +147,7 @@ class Mask:
     def __or__(self, other: Mask) -> Mask:
         return Either(self, other) if _is_mask(other) else NotImplemented
 
-    __rand__, __ror__ = __and__, __or__  # asked when what stands on the left is no mask, so that its error is ours
+    __rand__, __ror__ = __and__, __or__  # where the left operand is not a mask, so that the error is ours
 
     def __invert__(self) -> Mask:
         return Not(self)
@@ -197,7 +197,7 @@ def sliding_window(size: int) -> Mask:
     Raises
     ------
     ValueError: if ``size`` is less than 1.
-    TypeError: if it is no whole number.
+    TypeError: if it is not a whole number.
     """
     return SlidingWindow(whole_number("size", size))
 
@@ -266,7 +266,7 @@ def prefix(length: int) -> Mask:
     Raises
     ------
     ValueError: if ``length`` is less than 1; on use, if it is over S.
-    TypeError: if it is no whole number.
+    TypeError: if it is not a whole number.
     """
     return Prefix(whole_number("length", length))
 
@@ -554,7 +554,7 @@ class Example(Mask):
 
 
 def check(mask: Mask | Tensor, scores_shape: Sequence[int], device: torch.device, name: str = "mask") -> None:
-    """Hold that ``mask``, which the caller calls ``name``, broadcasts to scores (…, H, L, S), and no further.
+    """Check that ``mask``, which the caller calls ``name``, broadcasts to scores (…, H, L, S), and no further.
 
     A tensor has the axes (L, S), all axes of the scores, or all but the head axis. Nothing else is accepted: a (B, S)
     tensor is never taken for (L, S).
@@ -605,7 +605,7 @@ def for_scores(
 
     Parameters
     ----------
-    rows, columns: the (start, stop) of the queries and of the keys that are wanted; all unless given.
+    rows, columns: the (start, stop) of the queries and of the keys that are wanted. Default: all.
     """
     L, S = scores_shape[-2:]
     tile = Tile(L, S, rows or (0, L), columns or (0, S))
@@ -659,7 +659,7 @@ def _described(thing: object) -> str:
 
 
 def _check_sizes(name: str, tensor: Tensor, L: int, S: int, axes: int) -> None:
-    """Hold that a (…, L, S) tensor fits; one with all ``axes`` of the scores may have 1 for L or S."""
+    """Check that a (…, L, S) tensor fits; one with all ``axes`` of the scores may have 1 for L or S."""
     ones = 2 < axes <= tensor.dim()
     fits = tensor.dim() >= 2 and all(
         size == wanted or (ones and size == 1) for size, wanted in zip(tensor.shape[-2:], (L, S), strict=True)

@@ -671,9 +671,38 @@ def test_a_single_query_by_its_weights_has_derivatives_of_any_order(monkeypatch)
         assert torch.autograd.gradgradcheck(lambda *x, mask=mask: attention(*x, mask), (query, key, value))
 
 
-def test_few_queries_with_dropout_drop_open_keys_only():
+@pytest.mark.parametrize("rows", [1, 3])
+def test_weights_of_few_queries_have_a_column_for_each_key(rows, monkeypatch):
+    monkeypatch.setattr(functional, "MANY_NUMBERS", 0)
+    query, key, value = draw_qkv(B, lengths=(rows, 300))
+    mask = masks.sliding_window(40)
+    output, weights = functional.attend(query, key, value, mask, need_weights=True)
+    assert weights.shape == (B, H, rows, 300)
+    assert_close(output, attention(query, key, value, mask))
+    assert_close(weights @ value, output)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "narrowed"),
+    [(torch.bfloat16, False), (torch.float16, False), (torch.bfloat16, True), (torch.float32, True)],
+)
+def test_a_single_query_is_at_least_as_accurate_as_torchs(dtype, narrowed, monkeypatch):
+    monkeypatch.setattr(functional, "MANY_NUMBERS", 0)
+    query, key, value = (draw(B, H, length, D_K).to(dtype) for length in (1, 300, 300))
+    exact = F.scaled_dot_product_attention(query.double(), key.double(), value.double())
+    with torch.autocast("cpu", torch.bfloat16, enabled=narrowed):
+        ours, theirs = attention(query, key, value), F.scaled_dot_product_attention(query, key, value)
+    assert ours.dtype == theirs.dtype
+    assert (ours - exact).abs().mean() <= (theirs - exact).abs().mean() * 1.001
+
+
+@pytest.mark.parametrize("rows", [1, 64])
+def test_few_queries_with_dropout_drop_open_keys_only(rows, monkeypatch):
     """With the identity as values, the output is the weights."""
-    query, key, value = draw(1, H, 64, D_K), draw(1, H, 300, D_K), torch.eye(300).double().expand(1, H, 300, 300)
+    monkeypatch.setattr(functional, "MANY_NUMBERS", 0)
+    heads = 192 // rows
+    value = torch.eye(300).double().expand(1, heads, 300, 300)
+    query, key = draw(1, heads, rows, D_K), draw(1, heads, 300, D_K)
     mask = masks.causal() & masks.sliding_window(40)
     weights = attention_weights(query, key, mask)
     dropped = attention(query, key, value, mask, dropout_p=0.3)
@@ -728,13 +757,48 @@ def test_only_the_keys_that_some_query_may_attend_to_are_read(name, rows, number
             assert torch.equal(attention(query, key, value, mask), output)
 
 
-def test_a_chunk_of_queries_under_a_window_looks_at_the_keys_near_it():
+@pytest.mark.parametrize("shifted", [False, True])
+@pytest.mark.parametrize("dropout_p", [0.0, 0.3])
+def test_a_chunk_of_queries_under_a_window_reads_the_keys_near_it(shifted, dropout_p):
     query, key, value = draw_qkv(B, lengths=(70, 1024))
-    expected = attention(query, key, value, WINDOW)
-    key[:, :, :890], value[:, :, :890] = math.nan, math.inf
+    bias = draw(70, 1024) if shifted else None
+
+    def compute():
+        torch.manual_seed(0)
+        return attention(query, key, value, WINDOW, bias=bias, dropout_p=dropout_p)
+
+    expected = compute()
+    if not dropout_p:
+        assert_close(expected, with_weights(query, key, value, WINDOW, bias=bias))
+    key[:, :, : 1024 - 70 - 63], value[:, :, : 1024 - 70 - 63] = math.nan, math.inf
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(functional, "_quarantine", None)
-        assert torch.equal(attention(query, key, value, WINDOW), expected)
+        assert torch.equal(compute(), expected)
+
+
+def test_keys_that_no_block_should_read_may_hold_anything():
+    """Where the runs of a block are too many to tell apart, it is computed with all keys."""
+    ids = torch.cat([torch.zeros(600), torch.arange(1, 171).repeat_interleave(20) % 2 + 1, torch.ones(96)]).long()
+    query, key, value = draw_qkv(B, lengths=(90, len(ids)))
+    expected = attention(query, key, value, masks.documents(ids))
+    key[:, :, :600], value[:, :, :600] = math.nan, math.inf
+    assert_close(attention(query, key, value, masks.documents(ids)), expected)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 64])
+def test_a_document_in_many_places_is_put_side_by_side_or_computed_whole(rows):
+    for stretch in (200, 20):
+        ids = torch.arange(2000) // stretch % 2
+        query, key, value = draw_qkv(B, lengths=(rows, 2000))
+        assert_close(
+            attention(query, key, value, masks.documents(ids)), with_weights(query, key, value, masks.documents(ids))
+        )
+
+
+@pytest.mark.parametrize("mask", [*IN_PLACES.values(), (masks.causal(), 0), (masks.documents([1] * 512), 0)])
+def test_no_queries_at_all(mask):
+    query, key, value = draw_qkv(B, lengths=(0, 512))
+    assert attention(query, key, value, mask[0]).shape == (B, H, 0, D_V)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 64])
