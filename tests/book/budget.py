@@ -69,9 +69,9 @@ def problems_of_budget(notebook: NotebookNode, allowed: dict[str, int] | None = 
 def _judge(name: str, measures: Measures, limit: int, allowed: int | None) -> str | None:
     value = measures.values[name]
     if allowed is not None and value <= limit:
-        return f"{name}: {value} is inside the budget: delete it from the page's row in tests/book/over_budget.py"
+        return f"{name}: {value} is inside the budget: say None for the page in BETTER of tests/book/over_budget.py"
     if allowed is not None and value < allowed:
-        return f"{name}: {value} is better than {allowed}: lower the page's row in tests/book/over_budget.py"
+        return f"{name}: {value} is better than {allowed}: say so for the page in BETTER of tests/book/over_budget.py"
     if value > (limit if allowed is None else allowed):
         most = "; ".join(f"{place} ({amount})" for place, amount in measures.places.get(name, Counter()).most_common(4))
         return f"{name}: {value}, at most {limit if allowed is None else allowed}: {LIMITS[name][1]}. Most: {most}"

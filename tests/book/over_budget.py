@@ -40,42 +40,13 @@ AT_FIRST: dict[str, dict[str, int]] = {
     },
 }
 
-# What they have today. A figure may only fall; a page that comes inside its budget loses its row.
-OVER_BUDGET: dict[str, dict[str, int]] = {
-    "1_concepts/order": {"words for each picture": 618, "plumbing %": 30},
-    "1_concepts/paths": {"words for each picture": 651},
-    "1_concepts/soft_lookup": {"words": 1515, "words for each picture": 505, "plumbing %": 27},
-    "2_algorithm/masks": {"words for each picture": 425, "plumbing %": 27},
-    "2_algorithm/positions": {"words": 1933, "words for each picture": 484, "visible lines": 160, "plumbing %": 22},
-    "2_algorithm/softmax": {"words for each picture": 489, "plumbing %": 37, "open predictions": 1},
-    "2_algorithm/steps": {"words for each picture": 1073, "plumbing %": 44, "library lines": 12},
-    "3_mathematics/cost": {"visible lines": 134},
-    "3_mathematics/gradients": {"words for each picture": 476, "library lines": 13},
-    "3_mathematics/scaling": {"words for each picture": 422},
-    "3_mathematics/worked_example": {"words for each picture": 540, "plumbing %": 23, "open predictions": 1},
-    "4_practice/fast_attention": {
-        "words": 2206,
-        "words for each picture": 736,
-        "visible lines": 223,
-        "plumbing %": 24,
-        "library lines": 39,
-    },
-    "4_practice/one_class": {"words for each picture": 573, "visible lines": 174, "plumbing %": 25},
-    "4_practice/reading_weights": {"visible lines": 185, "plumbing %": 22},
-    "4_practice/transformer": {
-        "words": 2767,
-        "visible lines": 342,
-        "lines in a cell": 47,
-        "plumbing %": 21,
-        "library lines": 127,
-    },
-    "6_tools/paper": {
-        "words": 2376,
-        "words before a picture": 1891,
-        "words for each picture": 1188,
-        "visible lines": 210,
-        "lines in a cell": 31,
-        "plumbing %": 27,
-        "library lines": 78,
-    },
+# What has become better since: the new figure, which may only fall, or None where a page came inside its budget.
+BETTER: dict[str, dict[str, int | None]] = {
+    "6_tools/paper": {"library lines": 78},
+}
+
+# What each page may have today.
+OVER_BUDGET = {
+    page: {name: figure for name, figure in (row | BETTER.get(page, {})).items() if figure is not None}
+    for page, row in AT_FIRST.items()
 }
