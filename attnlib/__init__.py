@@ -4,9 +4,10 @@ The modules, each importing only from those above it:
 
 ==================  ==================================================================
 ``reference``       the mathematics in NumPy, loop by loop
+``modes``           which mode torch is in
 ``checks``          checks that several modules share
-``spans``           what is left of a mask, run by run
 ``masks``           who may attend to whom
+``scores``          one call's mask and bias, checked
 ``kernels``         the ways to compute
 ``functional``      ``attention`` and ``attention_weights``
 ``positions``       where a token stands

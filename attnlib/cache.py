@@ -3,39 +3,29 @@
 from __future__ import annotations
 
 import copy
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from attnlib.checks import autocast_is_on
+from attnlib import checks
+from attnlib.masks import Both, Mask, Padding
+from attnlib.modes import autocast_is_on
 
-__all__ = ["KVCache"]
+__all__ = ["KVCache", "Memory"]
 
 
-class KVCache:
-    """The keys (B, H_kv, S, d_k) and values (B, H_kv, S, d_v) of one attention layer, growing along S.
+class _Kept:
+    """Keys and values of one attention layer.
 
-    Make one for each layer and each sequence; ``len(cache)`` is S. Queries are never cached: a past query is never
-    asked again. Room is doubled when it runs out, so that a step copies its own token and no other. Where gradients
-    are recorded the past is copied instead, and they flow through it.
-
-    A layer refuses a cache that another layer has written to. ``copy.copy(cache)`` goes on by itself, for two answers
-    to one prompt; so does ``copy.deepcopy(cache)``, which any layer may write to.
-
-    For cross-attention, :meth:`attnlib.MultiHeadAttention.remember` makes one that is only read.
-
-    >>> import torch
-    >>> from attnlib import KVCache
-    >>> cache = KVCache()
-    >>> for step in range(3):
-    ...     key, value = cache.append(torch.ones(1, 2, 1, 4), torch.ones(1, 2, 1, 5))
-    >>> key.shape, value.shape, len(cache)
-    (torch.Size([1, 2, 3, 4]), torch.Size([1, 2, 3, 5]), 3)
+    Attributes:
+        layer: whose they are; None while no layer has written.
     """
 
-    def __init__(self):
-        self.read_only = False
-        self.layer: nn.Module | None = None  # whose keys and values these are; None while no layer has written
+    _WAY: ClassVar[str]  # how to make one for another layer
+
+    def __init__(self) -> None:
+        self.layer: nn.Module | None = None
         self._length = 0
         self._key: Tensor | None = None
         self._value: Tensor | None = None
@@ -47,15 +37,15 @@ class KVCache:
         """An empty cache is a cache: ``if cache`` asks whether there is one."""
         return True
 
-    def __copy__(self) -> KVCache:
-        """Return a cache that goes on by itself: two answers to one prompt, each with a copy of the prompt's cache."""
+    def __copy__(self) -> Self:
+        """Return one that goes on by itself: two answers to one prompt, each with a copy of the prompt's cache."""
         twin = type(self).__new__(type(self))
         twin.__dict__.update(self.__dict__)
         if self._key is not None:  # without the spare room: two would write into it
             twin._key, twin._value = self.key, self.value
         return twin
 
-    def __deepcopy__(self, memo: dict) -> KVCache:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return a copy with memory of its own, through which gradients flow on; any layer may write to it."""
         memo[id(self)] = twin = type(self).__new__(type(self))
         # Cloned, because torch makes no deep copy of a tensor with a graph behind it.
@@ -64,8 +54,13 @@ class KVCache:
             twin._key, twin._value = self.key.clone(), self.value.clone()
         return twin
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "layer": None}  # a stored cache takes no layer with it
+
+    def check_belongs(self, layer: nn.Module) -> None:
+        """Check that these are the keys and values of ``layer``, or of no layer yet."""
+        if self.layer is not None and self.layer is not layer:
+            raise ValueError(f"cache: expected this layer's own, got that of another layer; {self._WAY}")
 
     @property
     def batch(self) -> torch.Size:
@@ -82,50 +77,19 @@ class KVCache:
         """The values so far, (B, H_kv, S, d_v). Raises ValueError while the cache is empty."""
         return self._so_far(self._value)
 
-    def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Add the keys and values of new tokens at the end, and return all so far.
-
-        Raises
-        ------
-        ValueError: if the batch, the heads or the widths differ from what is cached, S of key from S of value, or the
-            cache is only read.
-        TypeError: if something is no tensor, or a dtype differs from the key's or from what is cached.
-        """
-        if self.read_only:
-            raise ValueError("cache: expected one that grows, got one that remember() made, which is only read")
-        for name, x in (("key", key), ("value", value)):
-            if not isinstance(x, Tensor):
-                raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
-            if x.dim() < 2:
-                raise ValueError(f"{name}: expected (B, H_kv, S, d), got {tuple(x.shape)}")
-        if value.dtype != key.dtype:
-            raise TypeError(f"value: expected key's dtype {key.dtype}, got {value.dtype}")
-        if key.shape[:-1] != value.shape[:-1]:
-            raise ValueError(f"value: expected (B, H_kv, S) = {tuple(key.shape[:-1])}, got {tuple(value.shape[:-1])}")
-        if self._key is not None:
-            if key.dtype != self._key.dtype:
-                raise TypeError(f"key: expected the cache's dtype {self._key.dtype}, got {key.dtype}")
-            # A value has key's batch, heads and S by now.
-            if key.shape[:-2] != self._key.shape[:-2] or key.shape[-1] != self._key.shape[-1]:
-                raise ValueError(f"key: expected the cache's shape {_any_length(self._key)}, got {tuple(key.shape)}")
-            if value.shape[-1] != self._value.shape[-1]:
-                wanted = f"the cache's shape {_any_length(self._value)}"
-                raise ValueError(f"value: expected {wanted}, got {tuple(value.shape)}")
-        # Autograd forbids writing in place, even where only the query needs a gradient: it reads the keys for that.
-        in_place = self._key is not None and not torch.is_grad_enabled() and not _made_in_inference(self._key)
-        past, length = self._length, self._length + key.shape[-2]
-        self._key = _append(self._key, key, past, length, in_place)
-        self._value = _append(self._value, value, past, length, in_place)
-        self._length = length
-        return self._key.narrow(-2, 0, length), self._value.narrow(-2, 0, length)
-
     def check_fits(self, batch: torch.Size, dtype: torch.dtype, device: torch.device, d_k: int, d_v: int) -> None:
-        """Hold that what is cached, if anything is, is of one kind with new tokens of ``batch``, (B,) or ().
+        """Check that what is cached, if anything is, is of one kind with new tokens of ``batch``, (B,) or ().
 
-        Raises
-        ------
-        ValueError: if the batch or the device is another, or the keys are not d_k wide, the values d_v.
-        TypeError: if the dtype is another, and no autocast changes it.
+        Args:
+            batch: the axes before the heads.
+            dtype: that of the tokens.
+            device: theirs.
+            d_k: the size of a key.
+            d_v: the size of a value.
+
+        Raises:
+            ValueError: if the batch, the device or a size is another.
+            TypeError: if the dtype is another, and no autocast changes it.
 
         >>> import torch
         >>> from attnlib import KVCache
@@ -134,7 +98,7 @@ class KVCache:
         >>> cache.check_fits(torch.Size([3]), torch.float32, torch.device("cpu"), d_k=4, d_v=5)
         """
         key, value = self._key, self._value  # not their slices: a decoder asks at every step
-        if key is None:
+        if key is None or value is None:
             return
         if key.shape[:-3] != batch or key.shape[-1] != d_k or value.shape[-1] != d_v:
             wanted = f"keys and values of the batch {tuple(batch)}, {d_k} and {d_v} wide"
@@ -146,18 +110,16 @@ class KVCache:
             raise TypeError(f"cache: expected the tokens' dtype {dtype}, got {key.dtype}")
 
     def reorder(self, rows: Tensor) -> None:
-        """Take the examples anew: example i becomes what example ``rows[i]`` was, as a beam search needs it.
+        """Take the examples in another order: example i becomes what example ``rows[i]`` was, as in a beam search.
 
-        An example may be left out, or taken more than once; a read-only cache may be reordered too.
+        An example may be left out, or taken more than once.
 
-        Parameters
-        ----------
-        rows: (B,), whole numbers; the new number of examples may be another.
+        Args:
+            rows: (B,), whole numbers; the new number of examples may be another.
 
-        Raises
-        ------
-        ValueError: if the cache is empty or has no batch axis, ``rows`` has another shape, or a row is not in it.
-        TypeError: if ``rows`` is no tensor of whole numbers.
+        Raises:
+            ValueError: if the cache is empty or has no batch axis, ``rows`` has another shape, or a row is not in it.
+            TypeError: if ``rows`` is not a tensor of whole numbers.
 
         >>> import torch
         >>> from attnlib import KVCache
@@ -179,7 +141,7 @@ class KVCache:
         if rows.device.type == "cpu" and rows.numel() and not 0 <= rows.min() <= rows.max() < len(key):
             raise ValueError(f"rows: expected examples from 0 to {len(key) - 1}, got {rows.tolist()}")
         # With the spare room, so that the next token does not need new room again.
-        self._key, self._value = (buffer.index_select(0, rows) for buffer in (self._key, self._value))
+        self._key, self._value = (self._filled(x).index_select(0, rows) for x in (self._key, self._value))
 
     def _so_far(self, buffer: Tensor | None) -> Tensor:
         return self._filled(buffer).narrow(-2, 0, self._length)
@@ -188,6 +150,114 @@ class KVCache:
         if buffer is None:
             raise ValueError("the cache is empty: append keys and values first")
         return buffer
+
+
+class KVCache(_Kept):
+    """The keys (B, H_kv, S, d_k) and values (B, H_kv, S, d_v) of one attention layer, growing along S.
+
+    Make one for each layer and each sequence; ``len(cache)`` is S. Queries are not cached: a past query is not needed
+    again. Room is doubled when it runs out, so that a step copies its own token and no other. Where gradients are
+    recorded the past is copied instead, and they flow through it.
+
+    A layer refuses a cache that another layer has written to. ``copy.copy(cache)`` goes on by itself, for two answers
+    to one prompt; so does ``copy.deepcopy(cache)``, which any layer may write to.
+
+    For cross-attention, :meth:`attnlib.MultiHeadAttention.remember` makes a :class:`attnlib.cache.Memory`.
+
+    >>> import torch
+    >>> from attnlib import KVCache
+    >>> cache = KVCache()
+    >>> for step in range(3):
+    ...     key, value = cache.append(torch.ones(1, 2, 1, 4), torch.ones(1, 2, 1, 5))
+    >>> key.shape, value.shape, len(cache)
+    (torch.Size([1, 2, 3, 4]), torch.Size([1, 2, 3, 5]), 3)
+    """
+
+    _WAY = "make one KVCache() for each layer"
+
+    def check_mask(self, mask: Mask | Tensor | None) -> None:
+        """Check that lengths do not end before the new tokens: those of the prompts would close what is written to all.
+
+        Raises:
+            ValueError: if ``mask`` is, or combines by ``&``, a padding mask whose lengths are those of the prompts.
+        """
+        if isinstance(mask, Both):
+            self.check_mask(mask.left)
+            self.check_mask(mask.right)
+        elif isinstance(mask, Padding) and mask.longest is not None and mask.longest <= self._length > 0:
+            wanted = f"a length of more than the {self._length} cached keys, since the new tokens follow them"
+            way = "pad the prompts on the left, and give ~masks.padding(missing) at each step"
+            raise ValueError(f"mask: expected {wanted}, got lengths of at most {mask.longest}; {way}")
+
+    def append(self, key: Tensor, value: Tensor, layer: nn.Module | None = None) -> tuple[Tensor, Tensor]:
+        """Add the keys and values of new tokens at the end, and return all so far.
+
+        Args:
+            key: (B, H_kv, L, d_k), those of the L new tokens.
+            value: (B, H_kv, L, d_v).
+            layer: whose they are. Default: whoever's they were.
+
+        Raises:
+            ValueError: if the batch, the heads or the sizes differ from what is cached, or L of key from L of value.
+            TypeError: if something is not a tensor, or a dtype differs from the key's or from what is cached.
+        """
+        for name, x in (("key", key), ("value", value)):
+            if not isinstance(x, Tensor):
+                raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
+            if x.dim() < 2:
+                raise ValueError(f"{name}: expected (B, H_kv, S, d), got {tuple(x.shape)}")
+        if value.dtype != key.dtype:
+            raise TypeError(f"value: expected key's dtype {key.dtype}, got {value.dtype}")
+        if key.shape[:-1] != value.shape[:-1]:
+            raise ValueError(f"value: expected (B, H_kv, S) = {tuple(key.shape[:-1])}, got {tuple(value.shape[:-1])}")
+        if self._key is not None:
+            if key.dtype != self._key.dtype:
+                raise TypeError(f"key: expected the cache's dtype {self._key.dtype}, got {key.dtype}")
+            # A value has key's batch, heads and S by now.
+            if key.shape[:-2] != self._key.shape[:-2] or key.shape[-1] != self._key.shape[-1]:
+                raise ValueError(f"key: expected the cache's shape {_any_length(self._key)}, got {tuple(key.shape)}")
+            if value.shape[-1] != self.value.shape[-1]:
+                wanted = f"the cache's shape {_any_length(self.value)}"
+                raise ValueError(f"value: expected {wanted}, got {tuple(value.shape)}")
+        # Autograd forbids writing in place, even where only the query needs a gradient: it reads the keys for that.
+        in_place = self._key is not None and not torch.is_grad_enabled() and not _made_in_inference(self._key)
+        past, length = self._length, self._length + key.shape[-2]
+        self._key = _append(self._key, key, past, length, in_place)
+        self._value = _append(self._value, value, past, length, in_place)
+        self._length, self.layer = length, self.layer if layer is None else layer
+        return self._key.narrow(-2, 0, length), self._value.narrow(-2, 0, length)
+
+
+class Memory(_Kept):
+    """The keys (B, H_kv, S, d_k) and values (B, H_kv, S, d_v) that cross-attention reads at every step.
+
+    :meth:`attnlib.MultiHeadAttention.remember` makes it. It does not grow.
+
+    >>> import torch
+    >>> from attnlib.cache import Memory
+    >>> len(Memory(torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, 3, 5)))
+    3
+    """
+
+    _WAY = "remember() it with this one"
+
+    def __init__(self, key: Tensor, value: Tensor, layer: nn.Module | None = None):
+        super().__init__()
+        self.layer = layer
+        # A copy, head by head, as it will be read.
+        self._key, self._value = (x.clone(memory_format=torch.contiguous_format) for x in (key, value))
+        self._length = key.shape[-2]
+
+    def read(self, query: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the keys and values for a query (B, H, L, d_k).
+
+        Raises:
+            ValueError: if they do not fit it.
+            TypeError: if the dtype is another: the layer may have changed it since.
+        """
+        key, value = self.key, self.value
+        checks.heads(query, key, value)
+        return key, value
 
 
 def _any_length(buffer: Tensor) -> str:
@@ -210,7 +280,7 @@ def _append(buffer: Tensor | None, new: Tensor, past: int, length: int, in_place
 
 
 def _made_in_inference(buffer: Tensor) -> bool:
-    """Say whether a buffer must not be written to, because inference mode made it and has ended."""
+    """Return whether a buffer must not be written to, because inference mode made it and has ended."""
     if torch.compiler.is_compiling():
         return False  # a graph cannot ask
     return buffer.is_inference() and not torch.is_inference_mode_enabled()

@@ -1,17 +1,15 @@
 """Multi-head attention as a module: the paper's, with grouped heads, a cache, and weights on request."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from threading import Lock
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from attnlib import functional, masks
-from attnlib.cache import KVCache
-from attnlib.checks import autocast_is_on, whole_number
+from attnlib import checks, functional
+from attnlib.cache import KVCache, Memory
 from attnlib.masks import Mask
 from attnlib.positions import Rotary
+from attnlib.scores import Scores
 
 __all__ = ["MultiHeadAttention"]
 
@@ -37,38 +35,32 @@ class MultiHeadAttention(nn.Module):
     **d_k and d_v are per head**, as in the paper. A layer has 2·d_model·H·(d_k + d_v) parameters; with the defaults,
     4·d_model². Grouped heads have fewer: d_model·(H + H_kv)·(d_k + d_v).
 
-    Parameters
-    ----------
-    num_heads: H, the number of heads.
-    d_model: the width of the tokens, of what comes in and of what goes out.
-    d_k: the width of a query and of a key in each head; ``d_model // num_heads`` unless given.
-    d_v: the width of a value in each head; ``d_model // num_heads`` unless given.
-    dropout: the probability with which a weight is dropped in training, in [0, 1).
-    num_kv_heads: H_kv, the number of key and value heads, a divisor of H; H unless given. Query head h reads key head
-        h // (H // H_kv): grouped-query attention (Ainslie et al., 2023), or multi-query with 1 (Shazeer, 2019).
-    rotary: a :class:`attnlib.positions.Rotary` that turns queries and keys by their positions.
-    projection_bias: whether the four projections add a bias; the paper's do not.
-    device: where the parameters are made, ``"meta"`` for none yet; torch's default device unless given.
-    dtype: that of the parameters; torch's default dtype unless given.
+    Args:
+        num_heads: H, the number of heads.
+        d_model: the size of the tokens that come in, and of those that go out.
+        d_k: the size of a query and of a key in each head. Default: ``d_model // num_heads``.
+        d_v: the size of a value in each head. Default: ``d_model // num_heads``.
+        dropout: the probability with which a weight is dropped in training, in [0, 1).
+        num_kv_heads: H_kv, the number of key and value heads, a divisor of H. Default: H. Query head h reads key head
+            h // (H // H_kv): grouped-query attention (Ainslie et al., 2023), or multi-query with 1 (Shazeer, 2019).
+        rotary: a :class:`attnlib.positions.Rotary` that turns queries and keys by their positions.
+        projection_bias: whether the four projections add a bias; the paper's do not.
+        device: where the parameters are made, ``"meta"`` for none yet. Default: torch's default device.
+        dtype: that of the parameters. Default: torch's default dtype.
 
-    Attributes
-    ----------
-    wq: the queries' projection, a :class:`torch.nn.Linear`. The four projections are all that the state dict holds.
-        Each may be replaced by another module that returns as many features: quantised, or wrapped for LoRA.
-    wk: the keys' projection.
-    wv: the values' projection.
-    fc: the output projection.
-    attn: None, or the weights (B, H, L, S) of the last call with ``need_weights=True``: one row for each query of
-        each head, before dropout, detached.
+    Attributes:
+        wq: the queries' projection, a :class:`torch.nn.Linear`. The four projections are all that the state dict holds.
+            Each may be replaced by another module that returns as many features: quantised, or wrapped for LoRA.
+        wk: the keys' projection.
+        wv: the values' projection.
+        fc: the output projection.
+        attn: None, or the weights (B, H, L, S) of the last call with ``need_weights=True``: one row for each query of
+            each head, before dropout, detached.
 
-    Raises
-    ------
-    ValueError: if a size is less than 1, H does not divide d_model and d_k or d_v is left out, H_kv does not divide H,
-        or ``dropout`` is outside [0, 1).
-    TypeError: if a size is no whole number.
+    Raises:
+        ValueError: if a size is less than 1, sizes do not divide each other, or ``dropout`` is outside [0, 1).
+        TypeError: if a size is not a whole number.
 
-    Examples
-    --------
     >>> import torch
     >>> from attnlib import MultiHeadAttention, masks
     >>> attend = MultiHeadAttention(num_heads=2, d_model=8)
@@ -99,26 +91,24 @@ class MultiHeadAttention(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        num_heads = whole_number("num_heads", num_heads)
-        d_model = whole_number("d_model", d_model)
-        num_kv_heads = num_heads if num_kv_heads is None else whole_number("num_kv_heads", num_kv_heads)
+        num_heads = checks.whole_number("num_heads", num_heads)
+        d_model = checks.whole_number("d_model", d_model)
+        num_kv_heads = num_heads if num_kv_heads is None else checks.whole_number("num_kv_heads", num_kv_heads)
         if num_heads % num_kv_heads:
             raise ValueError(f"num_kv_heads: expected a divisor of num_heads={num_heads}, got {num_kv_heads}")
         if d_model % num_heads and (d_k is None or d_v is None):
-            hint = "; or give d_k and d_v"
-            if d_model < num_heads:
-                hint = "; the order is (num_heads, d_model), not (embed_dim, num_heads) as in nn.MultiheadAttention"
-            raise ValueError(f"d_model: expected a multiple of num_heads={num_heads}, got {d_model}{hint}")
-        d_k = d_model // num_heads if d_k is None else whole_number("d_k", d_k)
-        d_v = d_model // num_heads if d_v is None else whole_number("d_v", d_v)
-        functional.check_dropout("dropout", dropout)
+            order = "the order is (num_heads, d_model), not (embed_dim, num_heads) as in nn.MultiheadAttention"
+            way = order if d_model < num_heads else "or give d_k and d_v"
+            raise ValueError(f"d_model: expected a multiple of num_heads={num_heads}, got {d_model}; {way}")
+        d_k = d_model // num_heads if d_k is None else checks.whole_number("d_k", d_k)
+        d_v = d_model // num_heads if d_v is None else checks.whole_number("d_v", d_v)
+        checks.probability("dropout", dropout)
         if rotary is not None and not isinstance(rotary, Rotary):
             raise TypeError(f"rotary: expected a Rotary, got {type(rotary).__name__}")
         if rotary is not None and rotary.d_k != d_k:
             raise ValueError(f"rotary: expected one of d_k = {d_k}, got {rotary.d_k}")
-        self.num_heads, self.num_kv_heads = num_heads, num_kv_heads
+        self.num_heads, self.num_kv_heads, self.dropout = num_heads, num_kv_heads, dropout
         self.d_model, self.d_k, self.d_v = d_model, d_k, d_v
-        self.dropout = dropout
         options = {"bias": projection_bias, "device": device, "dtype": dtype}
         self.wq = nn.Linear(d_model, num_heads * d_k, **options)
         self.wk = nn.Linear(d_model, num_kv_heads * d_k, **options)
@@ -129,7 +119,7 @@ class MultiHeadAttention(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the weights anew, uniformly after Glorot and Bengio (2010); set biases to zero."""
+        """Draw new weights, uniformly after Glorot and Bengio (2010); set biases to zero."""
         for projection in (self.wq, self.wk, self.wv, self.fc):
             nn.init.xavier_uniform_(projection.weight)
             if projection.bias is not None:
@@ -140,89 +130,77 @@ class MultiHeadAttention(nn.Module):
         query: Tensor,
         key: Tensor | None = None,
         value: Tensor | None = None,
-        mask: Mask | Tensor | None = None,
+        mask: Mask | Tensor | Scores | None = None,
         *,
         bias: Tensor | None = None,
-        cache: KVCache | None = None,
+        cache: KVCache | Memory | None = None,
         need_weights: bool = False,
     ) -> Tensor:
         """Let each query token gather from the key tokens.
 
-        Parameters
-        ----------
-        query: (B, L, d_model), or (L, d_model).
-        key: (B, S, d_model); ``query`` itself unless given (self-attention).
-        value: (B, S, d_model); ``key`` unless given.
-        mask: a Mask, or a bool tensor, True where a query may attend: (L, S), (B, L, S), or (B|1, H|1, L|1, S|1).
-        bias: float, added to the scores: (L, S) or (B|1, H|1, L|1, S|1).
-        cache: the layer's own memory, for self-attention: the keys and values of the L new tokens are appended to it,
-            and S counts all so far. One made by :meth:`remember` is only read, for cross-attention: then there is no
-            key. Prompts of several lengths are padded on the left, since the new tokens follow on the right:
-            ``masks.causal() & ~masks.padding(missing)`` at every step.
-        need_weights: compute the weights and keep them in ``attn``. The output is the same, to the dtype's tolerance.
+        Args:
+            query: (B, L, d_model), or (L, d_model).
+            key: (B, S, d_model). Default: ``query`` itself (self-attention).
+            value: (B, S, d_model). Default: ``key``.
+            mask: a Mask, or a bool tensor, True where a query may attend: (L, S), (B, L, S), or (B|1, H|1, L|1, S|1).
+                A stack of layers checks it once, as :class:`attnlib.scores.Scores`.
+            bias: float, added to the scores: (L, S) or (B|1, H|1, L|1, S|1).
+            cache: the layer's own :class:`attnlib.KVCache`, for self-attention: the keys and values of the L new tokens
+                are appended to it, and S counts all so far. Or what :meth:`remember` made, for cross-attention: then
+                there is no key. Prompts of several lengths are padded on the left, since the new tokens follow on the
+                right: ``masks.causal() & ~masks.padding(missing)`` at every step.
+            need_weights: compute the weights and keep them in ``attn``. The output is the same, to the dtype's
+                tolerance.
 
-        Returns
-        -------
-        (B, L, d_model).
+        Returns:
+            (B, L, d_model).
 
-        Raises
-        ------
-        ValueError: if sizes do not fit, or a cache is another layer's.
-        TypeError: if a dtype does not fit, or a mask is not bool. See :func:`attnlib.attention`.
+        Raises:
+            ValueError: if sizes do not fit, or a cache is another layer's.
+            TypeError: if a dtype does not fit, or a mask is not bool. See :func:`attnlib.attention`.
         """
-        if cache is not None and not isinstance(cache, KVCache):
-            raise TypeError(f"cache: expected a KVCache, got {type(cache).__name__}")
-        reads_only = cache is not None and cache.read_only
-        key, value = self._check(query, key, value, reads_only)
-        if query.is_nested:
-            self._check_jagged("query", mask=mask, bias=bias, cache=cache, need_weights=need_weights or None)
-        functional.check_dropout("dropout", self.dropout)  # an attribute, so that it may have changed
-        if mask is not None or bias is not None or cache is not None or self.rotary is not None:
-            self._check_scores(query, key, mask, bias, cache)
+        key, value, scores = self._checked(query, key, value, mask, bias, cache, need_weights)
         # (B, L, d_model) → (B, L, H·d_k) → (B, H, L, d_k)
         queries = _split(_projected(self.wq, query, "query"), self.d_k)
-        if reads_only:
-            keys, values = cache.key, cache.value
-            functional.check_heads(queries, keys, values)  # the layer may have changed its dtype since
+        if isinstance(cache, Memory):
+            keys, values = cache.read(queries)
         else:
             keys, values = self._keys_and_values(key, value, offset=0 if cache is None else len(cache))
             if cache is not None:
-                keys, values = cache.append(keys, values)
-                cache.layer = self
+                keys, values = cache.append(keys, values, self)
         if self.rotary is not None:
             # As with masks, the last query stands at the last key.
             queries = self.rotary(queries, keys.shape[-2] - queries.shape[-2])
         if need_weights:
             self.attn = None  # the old ones need not be held beside the new ones
-        dropout_p = self.dropout if self.training else 0.0
-        heads, weights = functional.compute(queries, keys, values, mask, bias, None, dropout_p, need_weights)
-        if need_weights:
+        scale, dropout_p = self.d_k**-0.5, self.dropout if self.training else 0.0
+        heads, weights = functional.compute(
+            queries, keys, values, scores, scale=scale, dropout_p=dropout_p, need_weights=need_weights
+        )
+        if weights is not None:
             self.attn = weights.detach()
         if self._observers:
             if weights is None:
                 # Beside the output, so that this, its gradient and what is dropped are the same with and without.
                 with torch.no_grad():
-                    weights = functional.attention_weights(queries, keys, mask, bias=bias)
+                    _, weights = functional.compute(queries, keys, values, scores, scale=scale, need_weights=True)
             for show in self._observers:
                 show(weights.detach())
         # (B, H, L, d_v) → (B, L, H·d_v) → (B, L, d_model)
         return self.fc(heads.transpose(-3, -2).flatten(-2))
 
-    def remember(self, key: Tensor, value: Tensor | None = None) -> KVCache:
+    def remember(self, key: Tensor, value: Tensor | None = None) -> Memory:
         """Project what cross-attention will read again and again: the tokens of an encoder, once for all steps.
 
-        Parameters
-        ----------
-        key: (B, S, d_model).
-        value: (B, S, d_model); ``key`` unless given.
+        Args:
+            key: (B, S, d_model).
+            value: (B, S, d_model). Default: ``key``.
 
-        Returns
-        -------
-        A cache that is only read: ``attend(query, cache=memory)`` equals ``attend(query, key, value)``.
+        Returns:
+            A memory: ``attend(query, cache=memory)`` equals ``attend(query, key, value)``.
 
-        Raises
-        ------
-        ValueError: if sizes do not fit, or the layer has rotary positions, which are for self-attention.
+        Raises:
+            ValueError: if sizes do not fit, or the layer has rotary positions, which are for self-attention.
 
         >>> import torch
         >>> from attnlib import MultiHeadAttention
@@ -233,13 +211,10 @@ class MultiHeadAttention(nn.Module):
         """
         if self.rotary is not None:
             raise ValueError("key: rotary positions are for self-attention; a layer that remembers has none")
-        key, value = self._check(key, key, value, reads_only=False)
-        memory = KVCache()
+        key, value = self._checked_tokens(key, key, value)
         if key.is_nested:
-            self._check_jagged("key", cache=memory)
-        memory.append(*self._keys_and_values(key, value, offset=0))
-        memory.read_only, memory.layer = True, self
-        return memory
+            checks.nothing_beside_jagged("key", remember=True)
+        return Memory(*self._keys_and_values(key, value, offset=0), layer=self)
 
     def _keys_and_values(self, key: Tensor, value: Tensor, offset: int) -> tuple[Tensor, Tensor]:
         """Project to keys (B, H_kv, S, d_k) and values (B, H_kv, S, d_v); the first key stands at ``offset``."""
@@ -247,80 +222,59 @@ class MultiHeadAttention(nn.Module):
         values = _split(_projected(self.wv, value, "value"), self.d_v)
         return (keys if self.rotary is None else self.rotary(keys, offset)), values
 
-    def _check(self, query, key, value, reads_only) -> tuple[Tensor, Tensor]:
-        """Check the inputs, and fill in those that were left out."""
-        if reads_only and (key is not None or value is not None):
+    def _checked(
+        self,
+        query: Tensor,
+        key: Tensor | None,
+        value: Tensor | None,
+        mask: Mask | Tensor | Scores | None,
+        bias: Tensor | None,
+        cache: KVCache | Memory | None,
+        need_weights: bool,
+    ) -> tuple[Tensor, Tensor, Scores]:
+        """Check all arguments, before anything is computed or written; fill in what was left out."""
+        checks.probability("dropout", self.dropout)  # an attribute, so that it may have changed
+        if cache is not None and not isinstance(cache, KVCache | Memory):
+            raise TypeError(f"cache: expected a KVCache, or what remember() made, got {type(cache).__name__}")
+        if isinstance(cache, Memory) and (key is not None or value is not None):
             raise ValueError("key: expected none beside a cache that remember() made: it holds the keys and values")
-        self._check_tokens("query", query, query)
+        key, value = self._checked_tokens(query, key, value)
+        if query.is_nested:
+            others = {"mask": mask, "bias": bias, "cache": cache, "rotary": self.rotary, "need_weights": need_weights}
+            others |= {"record_attention": self._observers or None}
+            checks.nothing_beside_jagged("query", **others)
+        batch, L, S = query.shape[:-2], query.shape[-2], key.shape[-2]
+        if self.rotary is not None and L != S:
+            raise ValueError(f"key: rotary positions are for self-attention; expected S = {L}, got {S}")
+        if cache is not None:
+            cache.check_belongs(self)
+            if (len(cache) or isinstance(cache, Memory)) and cache.batch != batch:
+                raise ValueError(f"cache: expected the batch {tuple(batch)} of query, got {tuple(cache.batch)}")
+            if isinstance(cache, KVCache):
+                if L != S:
+                    way = "for cross-attention, make the cache with remember()"
+                    raise ValueError(f"key: expected the {L} tokens of query beside a cache that grows, got {S}; {way}")
+                cache.check_mask(mask.mask if isinstance(mask, Scores) else mask)
+            S = len(cache) + (S if isinstance(cache, KVCache) else 0)
+        return key, value, Scores.of(mask, bias, (*batch, self.num_heads, L, S), query.device)
+
+    def _checked_tokens(self, query: Tensor, key: Tensor | None, value: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Check the tokens, and return the key's and the value's."""
+        # Whether they are of the layer's dtype, the projections say: they may be quantised, wrapped, or cast weights.
+        checks.tokens("query", query, self.d_model, query)
         if key is None:
             if value is not None:
                 raise ValueError("key: expected a key beside the value, got None")
             return query, query
-        self._check_tokens("key", key, query)
+        checks.tokens("key", key, self.d_model, query)
         if key.shape[:-2] != query.shape[:-2]:
             raise ValueError(f"key: expected a batch of {query.shape[0]} as in query, got {key.shape[0]}")
-        if value is None:
-            return key, key
-        self._check_tokens("value", value, query)
+        value = key if value is None else value
+        checks.tokens("value", value, self.d_model, query)
         if value.shape != key.shape:
             raise ValueError(f"value: expected key's shape {tuple(key.shape)}, got {tuple(value.shape)}")
+        checks.same_dtype(query, key=key, value=value)
         return key, value
-
-    def _check_tokens(self, name, x, query) -> None:
-        if not isinstance(x, Tensor):
-            raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
-        # Whether it is the layer's dtype, the projections say: they may be quantised, wrapped, or cast their weights.
-        if not x.is_floating_point():
-            raise TypeError(f"{name}: expected a floating-point tensor, got {x.dtype}")
-        if x.dtype != query.dtype and not autocast_is_on(x.device.type):
-            raise TypeError(f"{name}: expected query's dtype {query.dtype}, got {x.dtype}")
-        if (x.is_nested or query.is_nested) and not x.layout == query.layout == torch.jagged:
-            wanted = "padded tensors, or nested ones of layout=torch.jagged for query, key and value"
-            raise TypeError(f"{name}: expected {wanted}, got {'a nested' if x.is_nested else 'a padded'} {x.layout}")
-        if x.dim() not in (2, 3) or x.dim() != query.dim() or x.shape[-1] != self.d_model:
-            axes = f"(B, L, d_model = {self.d_model}), or (L, d_model), with as many axes as query"
-            raise ValueError(f"{name}: expected {axes}, got {tuple(x.shape)}")
-
-    def _check_jagged(self, name: str, **others: object) -> None:
-        """Check that nothing stands beside jagged tensors that torch has for padded ones only."""
-        others |= {"rotary": self.rotary, "record_attention": self._observers or None}
-        for other, value in others.items():
-            if value is not None:
-                way = f"use torch.nested.to_padded_tensor({name}, 0.0) with masks.padding(lengths)"
-                raise TypeError(f"{name}: expected a padded tensor beside {other}, got a jagged one; {way}")
-
-    def _check_scores(self, query, key, mask, bias, cache) -> None:
-        """Check what the scores must fit, before a cache is written to."""
-        batch, S = query.shape[:-2], key.shape[-2]
-        if self.rotary is not None and query.shape[-2] != S:
-            raise ValueError(f"key: rotary positions are for self-attention; expected S = {query.shape[-2]}, got {S}")
-        if cache is not None:
-            if cache.layer is not None and cache.layer is not self:
-                own = "remember() it with this one" if cache.read_only else "make one KVCache() for each layer"
-                raise ValueError(f"cache: expected this layer's own, got that of another layer; {own}")
-            if not cache.read_only and query.shape[-2] != S:
-                wanted = f"the {query.shape[-2]} tokens of query beside a cache that grows"
-                raise ValueError(
-                    f"key: expected {wanted}, got {S}; for cross-attention, make the cache with remember()"
-                )
-            past = len(cache)
-            if past and cache.batch != batch:
-                raise ValueError(f"cache: expected the batch {tuple(batch)} of query, got {tuple(cache.batch)}")
-            if past and not cache.read_only:
-                _check_padding(mask, past)
-            S = past + (0 if cache.read_only else S)
-        functional.check_mask_and_bias(mask, bias, (*batch, self.num_heads, query.shape[-2], S), query.device)
-
-    @contextmanager
-    def _shown_to(self, observer: Callable[[Tensor], None]) -> Iterator[None]:
-        """Call ``observer`` with the weights of every call, (B, H, L, S), before dropout, detached."""
-        with _observing:
-            self._observers = (*self._observers, observer)
-        try:
-            yield
-        finally:
-            with _observing:
-                self._observers = tuple(other for other in self._observers if other is not observer)
 
     def __getstate__(self) -> dict:
         """A copy, or a pickle, made while somebody looks is not looked at."""
@@ -330,12 +284,9 @@ class MultiHeadAttention(nn.Module):
         return f"num_heads={self.num_heads}, num_kv_heads={self.num_kv_heads}, d_k={self.d_k}, d_v={self.d_v}"
 
 
-_observing = Lock()  # two threads may begin to look at one layer at a time
-
-
-def _split(x: Tensor, width: int) -> Tensor:
-    """(B, L, H·width) → (B, H, L, width). H is counted, not read: under tensor parallelism it is a rank's share."""
-    return torch.unflatten(x, -1, (-1, width)).transpose(-3, -2)
+def _split(x: Tensor, size: int) -> Tensor:
+    """(B, L, H·size) → (B, H, L, size). H is counted, not read: under tensor parallelism it is a rank's share."""
+    return torch.unflatten(x, -1, (-1, size)).transpose(-3, -2)
 
 
 def _projected(projection: nn.Module, x: Tensor, name: str) -> Tensor:
@@ -343,19 +294,7 @@ def _projected(projection: nn.Module, x: Tensor, name: str) -> Tensor:
     try:
         return projection(x)
     except RuntimeError as error:
-        weight = getattr(projection, "weight", None)
-        plain = isinstance(weight, Tensor) and weight.is_floating_point()
-        if plain and weight.dtype != x.dtype and "dtype" in str(error):
-            raise TypeError(f"{name}: expected the layer's dtype {weight.dtype}, got {x.dtype}") from error
+        dtype = getattr(getattr(projection, "weight", None), "dtype", x.dtype)
+        if dtype != x.dtype and dtype.is_floating_point and "dtype" in str(error):
+            raise TypeError(f"{name}: expected the layer's dtype {dtype}, got {x.dtype}") from error
         raise
-
-
-def _check_padding(mask: Mask | Tensor | None, past: int) -> None:
-    """Check that lengths do not end before the new tokens: those of the prompts would close what is written to all."""
-    if isinstance(mask, masks.Both):
-        _check_padding(mask.left, past)
-        _check_padding(mask.right, past)
-    elif isinstance(mask, masks.Padding) and mask.longest is not None and mask.longest <= past:
-        wanted = f"a length of more than the {past} cached keys, since the new tokens follow them"
-        way = "pad the prompts on the left, and give ~masks.padding(missing) at each step"
-        raise ValueError(f"mask: expected {wanted}, got lengths of at most {mask.longest}; {way}")

@@ -45,9 +45,9 @@ HEAD_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
 MASKED_FILL, MASKED_HATCH = "#f2f2f2", "#8a8a8a"
 # How plot_plan fills runs of keys that a block of queries may not, may, or may in part attend to: without colour too.
 PLAN_STYLES = {
-    "closed": {"facecolor": MASKED_FILL, "edgecolor": MASKED_HATCH, "hatch": "///"},
-    "open": {"facecolor": "#4a90c4"},
-    "partly open": {"facecolor": "#d3e4f3", "edgecolor": "#08306b", "hatch": "..."},
+    "empty": {"facecolor": MASKED_FILL, "edgecolor": MASKED_HATCH, "hatch": "///"},
+    "full": {"facecolor": "#4a90c4"},
+    "partial": {"facecolor": "#d3e4f3", "edgecolor": "#08306b", "hatch": "..."},
 }
 
 
@@ -214,11 +214,11 @@ def plot_mask(
 
 
 def plot_plan(mask: Mask | None, L: int, S: int, *, ax: Axes | None = None) -> Axes:
-    """Draw what is computed block by block: the blocks of queries, each with its pieces of the keys.
+    """Draw what is computed block by block: the blocks of queries, each with its tiles of the keys.
 
-    Runs of keys that are closed to all queries of a block, and skipped, are hatched. Filled ones are open to all of
-    them, and dotted ones to some, so that a mask decides; so are a few closed ones that are computed with their
-    neighbours. A frame goes round each piece, which is one call of torch's kernel. The three kinds carry labels, for
+    Runs of keys that are empty for all queries of a block, and skipped, are hatched. Filled ones are full: open to all
+    of them. Dotted ones are partial, so that a mask decides; so are a few empty ones that are computed with their
+    neighbours. A frame goes round each tile, which is one call of torch's kernel. The three kinds carry labels, for
     ``ax.legend()`` or one legend for several Axes.
 
     Parameters
@@ -240,14 +240,14 @@ def plot_plan(mask: Mask | None, L: int, S: int, *, ax: Axes | None = None) -> A
     if mask is not None and any(size != 1 for size in mask.shape(L, S)[:-2]):
         raise ValueError(f"mask: expected one mask of shape (L, S) = {(L, S)}, got {mask.shape(L, S)}")
     ax = plt.gca() if ax is None else ax
-    _fill(ax, "closed", (0, L), (0, S))
+    _fill(ax, "empty", (0, L), (0, S))
     for block in plan(mask, L, S):
         rows = block.start, block.stop
-        for piece in block.pieces:
-            _fill(ax, "open", rows, (piece.start, piece.stop))
-            for start, stop, _ in piece.partly_open:
-                _fill(ax, "partly open", rows, (start, stop))
-            ax.add_patch(_rectangle(rows, (piece.start, piece.stop), fill=False, edgecolor="black", linewidth=0.8))
+        for tile in block.tiles:
+            _fill(ax, "full", rows, (tile.start, tile.stop))
+            for start, stop, _ in tile.partial:
+                _fill(ax, "partial", rows, (start, stop))
+            ax.add_patch(_rectangle(rows, (tile.start, tile.stop), fill=False, edgecolor="black", linewidth=0.8))
     ax.set(xlim=(-0.5, S - 0.5), ylim=(L - 0.5, -0.5), aspect="equal", xlabel="key", ylabel="query")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(3, integer=True))

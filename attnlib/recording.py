@@ -78,7 +78,7 @@ def record_attention(model: nn.Module) -> Iterator[Record]:
     record = Record()
     with _without_compiled_graphs(), ExitStack() as cleanup:
         for layer, layer_names in names.items():
-            cleanup.enter_context(layer._shown_to(_recorder(record, layer_names)))
+            cleanup.enter_context(_shown(layer, _recorder(record, layer_names)))
         yield record
 
 
@@ -88,6 +88,21 @@ def _recorder(record: Record, names: list[str]) -> Callable[[Tensor], None]:
             record._calls.setdefault(name, []).append(weights)
 
     return keep
+
+
+_observing = Lock()  # two threads may begin to look at one layer at a time
+
+
+@contextmanager
+def _shown(layer: MultiHeadAttention, observer: Callable[[Tensor], None]) -> Iterator[None]:
+    """Call ``observer`` with the weights of every call of the layer, (B, H, L, S), before dropout, detached."""
+    with _observing:
+        layer._observers = (*layer._observers, observer)
+    try:
+        yield
+    finally:
+        with _observing:
+            layer._observers = tuple(other for other in layer._observers if other is not observer)
 
 
 _open_blocks, _stance, _counting = 0, ExitStack(), Lock()

@@ -3,14 +3,13 @@
 All sizes differ, and are prime where they can be, so that no swapped axis hides.
 """
 
-from unittest import mock
-
 import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnlib import attention, functional, reference
-from attnlib.kernels import blockwise, choice, plan
+from attnlib.kernels.sizes import ON_A_CPU, Sizes
+from attnlib.scores import Scores
 
 B, H, L, S, D_K, D_V, D_MODEL = 2, 3, 5, 7, 11, 13, 17
 GROUPED_H, H_KV = 6, 3
@@ -31,19 +30,32 @@ def draw_qkv(*batch, heads=(H, H), dtype=torch.float64, requires_grad=False, len
     return tuple(draw(*shape, dtype=dtype, requires_grad=requires_grad) for shape in shapes)
 
 
+def open_scores(query, key, mask=None, bias=None):
+    """Where the scores of a query and a key are open, as a kernel is told."""
+    return Scores.of(mask, bias, (*query.shape[:-1], key.shape[-2]), query.device)
+
+
+def attend(query, key, value, mask=None, *, bias=None, scale=None, dropout_p=0.0, need_weights=False, sizes=ON_A_CPU):
+    """:func:`attnlib.attention` with, on request, the weights beside the output, or with other sizes."""
+    scores = open_scores(query, key, mask, bias)
+    options = {"scale": functional.scale_of(query, scale), "dropout_p": dropout_p}
+    return functional.compute(query, key, value, scores, **options, need_weights=need_weights, sizes=sizes)
+
+
 def with_weights(query, key, value, mask=None, **kwargs):
     """:func:`attnlib.attention`, computed the way that stores the weights."""
-    return functional.attend(query, key, value, mask, **kwargs, need_weights=True)[0]
+    return attend(query, key, value, mask, **kwargs, need_weights=True)[0]
+
+
+SMALLEST = Sizes(
+    few_keys=0, few_keys_with_dropout=0, many_weights=0, few_queries=0,
+    block=2, alike=1, smallest=1, long=2, gap=1, rows=2,
+)  # fmt: skip
 
 
 def in_blocks(query, key, value, mask=None, **kwargs):
     """:func:`attnlib.attention`, cut into the smallest blocks wherever a kernel may cut."""
-    with (
-        mock.patch.multiple(choice, FEW_KEYS=0, FEW_KEYS_WITH_DROPOUT=0, MANY_WEIGHTS=0),
-        mock.patch.multiple(plan, BLOCK=2, ALIKE=1, SMALLEST=1, LONG=2, GAP=1),
-        mock.patch.object(blockwise, "ROWS", 2),
-    ):
-        return attention(query, key, value, mask, **kwargs)
+    return attend(query, key, value, mask, **kwargs, sizes=SMALLEST)[0]
 
 
 PATHS = {"fused": attention, "blockwise": in_blocks, "with weights": with_weights}

@@ -16,9 +16,8 @@ class EvenUpTo(masks.Mask):
     def shape(self, L, S):
         return (len(self.lengths), 1, 1, S)
 
-    def _tile(self, tile, device):
-        _, key = tile.positions(device)
-        return ((key < self.lengths[:, None]) & (key % 2 == 0))[:, None, None]
+    def allows(self, b, h, q, k):
+        return (k < self.lengths.to(k.device)[b]) & (k % 2 == 0)
 
 
 def _pairs(L, S, allowed):

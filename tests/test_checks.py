@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from attnlib import masks
-from attnlib.checks import autocast_is_on, forward_mode_is_on, is_plain, transform_is_active, whole_number
+from attnlib.checks import whole_number
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.array(3)])
@@ -39,34 +39,6 @@ def test_a_symbolic_size_stays_open_under_export():
     dynamic = {0: torch.export.Dim("L", min=4, max=64)}
     exported = torch.export.export(Window(), (torch.zeros(6),), dynamic_shapes=(dynamic,), strict=False)
     assert torch.equal(exported.module()(torch.zeros(11)), masks.sliding_window(5).dense(11, 11))
-
-
-def test_autocast_is_on_only_inside_of_it():
-    assert not autocast_is_on("cpu")
-    with torch.autocast("cpu", torch.bfloat16):
-        assert autocast_is_on("cpu")
-        assert not autocast_is_on("meta")
-
-
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
-def test_tensors_are_plain_where_nothing_watches_what_is_done_with_them():
-    x, plain, modes = torch.zeros(2), [], []
-
-    def look(y):
-        plain.append(is_plain(x, y))
-        modes.append((transform_is_active(), forward_mode_is_on()))
-        return y + 1
-
-    look(x)
-    look(torch.nn.Parameter(x))
-    torch.func.vmap(look)(x)
-    torch.func.grad(lambda y: look(y).sum())(x)
-    torch.func.jvp(look, (x,), (x,))
-    torch.jit.trace(look, (x,), check_trace=False)
-    look(x)
-    assert plain == [True, True, False, False, False, False, True]
-    assert modes == [(False, False)] * 2 + [(True, False)] * 2 + [(True, True)] + [(False, False)] * 2
-    assert not is_plain(torch.ones(2).as_subclass(type("Mine", (torch.Tensor,), {})))
 
 
 def test_open_sizes_pass_in_a_compiled_graph_and_are_still_checked():

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from attnlib import attention, attention_weights, functional, masks, spans
-from attnlib.kernels import blockwise, explicit, fused
+from attnlib import attention, attention_weights, functional, masks, scores
+from attnlib.kernels import choice, explicit, fused
+from attnlib.kernels.sizes import Sizes
 from attnlib.lab.memory import peak_memory
+from attnlib.scores import Scores
 from tests.oracles import (
     D_K,
     D_V,
@@ -28,6 +30,7 @@ from tests.oracles import (
     L,
     NoArithmetic,
     S,
+    attend,
     draw,
     draw_qkv,
     loop_weights,
@@ -99,7 +102,7 @@ def test_weights_equal_the_loops(mask, shifted):
     bias = draw(B, 1, 1, S) if shifted else None
     expected = loop_weights(query, key, allowed(mask), bias)
     assert_close(attention_weights(query, key, mask, bias=bias), expected)
-    assert_close(functional.attend(query, key, value, mask, bias=bias, need_weights=True)[1], expected)
+    assert_close(attend(query, key, value, mask, bias=bias, need_weights=True)[1], expected)
 
 
 def test_output_equals_torch(compute, mask):
@@ -388,7 +391,7 @@ def test_a_dead_query_stays_at_zero_whatever_it_holds(compute):
 def test_weights_do_not_care_for_a_bad_value(bad):
     query, key, value = draw_qkv(B)
     value[:, :, 0] = bad
-    output, weights = functional.attend(query, key, value, masks.causal(), need_weights=True)
+    output, weights = attend(query, key, value, masks.causal(), need_weights=True)
     assert_close(weights, attention_weights(query, key, masks.causal()))
     assert output.isnan().all()
 
@@ -409,7 +412,7 @@ def test_weights_of_a_query_that_may_attend_to_a_bad_key_are_nan_and_no_others(b
     key[..., -1, 0] = bad
     for weights in (
         attention_weights(query, key, masks.causal()),
-        functional.attend(query, key, value, masks.causal(), need_weights=True)[1],
+        attend(query, key, value, masks.causal(), need_weights=True)[1],
     ):
         assert_close(weights[..., :-1, :], clean[..., :-1, :])
         assert weights[..., -1, :].isnan().all()
@@ -478,8 +481,9 @@ def test_half_precision_is_at_least_as_accurate_as_torch(compute, dtype, spread,
 
 def test_where_kernels_refuse_a_wider_bias_it_is_rounded():
     query, bias = meta(B, H, L, D_K, dtype=torch.bfloat16), meta(L, S)
-    assert fused._attn_mask(query, S, None, bias).dtype == torch.bfloat16
-    assert fused._attn_mask(torch.zeros(1, 1, L, D_K).bfloat16(), S, None, torch.zeros(L, S)).dtype == torch.float32
+    assert fused._attn_mask(query, Scores((B, H, L, S), query.device, None, bias)).dtype == torch.bfloat16
+    query, bias = torch.zeros(1, 1, L, D_K).bfloat16(), torch.zeros(L, S)
+    assert fused._attn_mask(query, Scores((1, 1, L, S), query.device, None, bias)).dtype == torch.float32
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -558,13 +562,13 @@ def test_dropout_drops_weights_and_scales_up_the_kept(compute):
 
 def test_weights_are_given_before_dropout():
     query, key, value = draw_qkv(B)
-    weights = functional.attend(query, key, value, None, dropout_p=0.9, need_weights=True)[1]
+    weights = attend(query, key, value, None, dropout_p=0.9, need_weights=True)[1]
     assert_close(weights, attention_weights(query, key))
 
 
 def test_weights_are_not_computed_unless_asked_for(monkeypatch):
     monkeypatch.setattr(explicit, "_weights", None)
-    assert functional.attend(*draw_qkv(B), masks.causal())[1] is None
+    assert attend(*draw_qkv(B), masks.causal())[1] is None
 
 
 def test_the_fused_kernel_is_called_by_attribute(monkeypatch):
@@ -578,7 +582,7 @@ def test_the_fused_kernel_is_called_by_attribute(monkeypatch):
 
 def test_a_square_causal_mask_is_never_made_dense(monkeypatch):
     """torch's kernel then skips the upper half, and stores no L × L mask."""
-    monkeypatch.setattr(masks.Causal, "_tile", None)
+    monkeypatch.setattr(masks.Causal, "allows", None)
     query, key, value = draw_qkv(B, lengths=(L, L))
     bottom_right = torch.ones(L, L, dtype=torch.bool).tril()
     assert_close(attention(query, key, value, masks.causal()), loops(query, key, value, bottom_right))
@@ -588,7 +592,7 @@ def test_a_square_causal_mask_is_never_made_dense(monkeypatch):
 
 def test_a_single_query_needs_no_causal_mask(monkeypatch):
     """When decoding, the last token sees all."""
-    monkeypatch.setattr(masks.Causal, "_tile", None)
+    monkeypatch.setattr(masks.Causal, "allows", None)
     query, key, value = draw_qkv(B, lengths=(1, S))
     for compute in PATHS.values():
         assert_close(compute(query, key, value, masks.causal()), attention(query, key, value))
@@ -598,7 +602,7 @@ def test_finite_inputs_are_not_copied(monkeypatch):
     def fail(*_):
         raise AssertionError("looked for the rows that are not finite, though the sum is")
 
-    monkeypatch.setattr(functional, "_rows_not_finite", fail)
+    monkeypatch.setattr(torch, "isfinite", fail)
     for mask in (None, masks.padding([7, 3]), masks.causal()):
         attention(*draw_qkv(B), mask)
         attention(*draw_qkv(B, lengths=(1, S)), mask)
@@ -617,11 +621,8 @@ def test_few_queries_under_any_mask_equal_the_dense_computation(data, rows, keys
     if shifted:
         bias = draw(data.draw(st.sampled_from([1, B])), heads[0], rows, keys, requires_grad=True)
     tensors = draw_qkv(B, heads=heads, lengths=(rows, keys), requires_grad=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(functional, "MANY_KEYS", 1)
-        patch.setattr(functional, "MANY_NUMBERS", data.draw(st.sampled_from([0, functional.MANY_NUMBERS])))
-        patch.setattr(functional, "GAP", data.draw(st.integers(1, 9)))
-        output = attention(*tensors, mask, bias=bias)
+    sizes = Sizes(few_keys=1, many_elements=data.draw(st.sampled_from([0, 2**17])), gap=data.draw(st.integers(1, 9)))
+    output, _ = attend(*tensors, mask, bias=bias, sizes=sizes)
     repeated = [x.repeat_interleave(heads[0] // heads[1], dim=1) for x in tensors[1:]]
     expected = loops(
         *(x.detach() for x in (tensors[0], *repeated)),
@@ -636,49 +637,50 @@ def test_few_queries_under_any_mask_equal_the_dense_computation(data, rows, keys
         assert_close(ours, right)
 
 
+def by_weights(*arguments, **options):
+    """:func:`attnlib.attention`, with a single query by its weights, however few the keys."""
+    return attend(*arguments, **options, sizes=Sizes(many_elements=0))[0]
+
+
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("leading", [(), (B,), (2, 5)])
 @pytest.mark.parametrize("turned", [False, True])
-def test_a_single_query_equals_the_last_of_two(dtype, leading, turned, monkeypatch):
-    monkeypatch.setattr(functional, "MANY_NUMBERS", 0)
+def test_a_single_query_equals_the_last_of_two(dtype, leading, turned):
     query, key, value = draw_qkv(*leading, heads=(GROUPED_H, H_KV), lengths=(2, 300), dtype=dtype)
     if turned:  # as a module's projection leaves them
         key, value = (x.transpose(-2, -3).contiguous().transpose(-2, -3) for x in (key, value))
     for mask in (None, masks.causal(), masks.sliding_window(40), masks.causal() & ~masks.prefix(7)):
         for bias in (None, draw(1, 300)):
             two = None if bias is None else bias.expand(2, 300)
-            expected = attention(query, key, value, mask, bias=two)[..., 1:, :]
-            output = attention(query[..., 1:, :], key, value, mask, bias=bias)
+            expected = by_weights(query, key, value, mask, bias=two)[..., 1:, :]
+            output = by_weights(query[..., 1:, :], key, value, mask, bias=bias)
             assert output.dtype == dtype
             assert_close(output, expected)
 
 
-def test_a_single_query_under_another_default_dtype(monkeypatch):
-    monkeypatch.setattr(functional, "MANY_NUMBERS", 0)
+def test_a_single_query_under_another_default_dtype():
     query, key, value = draw_qkv(B, lengths=(1, S), dtype=torch.float32)
-    expected = attention(query, key, value, masks.padding([7, 3]))
+    expected = by_weights(query, key, value, masks.padding([7, 3]))
     torch.set_default_dtype(torch.float64)
     try:
-        assert torch.equal(attention(query, key, value, masks.padding([7, 3])), expected)
+        assert torch.equal(by_weights(query, key, value, masks.padding([7, 3])), expected)
     finally:
         torch.set_default_dtype(torch.float32)
 
 
-def test_a_single_query_by_its_weights_has_derivatives_of_any_order(monkeypatch):
-    monkeypatch.setattr(functional, "MANY_NUMBERS", 0)
+def test_a_single_query_by_its_weights_has_derivatives_of_any_order():
     query, key, value = draw_qkv(1, heads=(2, 1), lengths=(1, 3), requires_grad=True)
     for mask in (None, torch.tensor([[True, False, True]])):
-        assert torch.autograd.gradgradcheck(lambda *x, mask=mask: attention(*x, mask), (query, key, value))
+        assert torch.autograd.gradgradcheck(lambda *x, mask=mask: by_weights(*x, mask), (query, key, value))
 
 
 @pytest.mark.parametrize("rows", [1, 3])
-def test_weights_of_few_queries_have_a_column_for_each_key(rows, monkeypatch):
-    monkeypatch.setattr(functional, "MANY_NUMBERS", 0)
+def test_weights_of_few_queries_have_a_column_for_each_key(rows):
     query, key, value = draw_qkv(B, lengths=(rows, 300))
     mask = masks.sliding_window(40)
-    output, weights = functional.attend(query, key, value, mask, need_weights=True)
+    output, weights = attend(query, key, value, mask, need_weights=True)
     assert weights.shape == (B, H, rows, 300)
-    assert_close(output, attention(query, key, value, mask))
+    assert_close(output, by_weights(query, key, value, mask))
     assert_close(weights @ value, output)
 
 
@@ -686,26 +688,24 @@ def test_weights_of_few_queries_have_a_column_for_each_key(rows, monkeypatch):
     ("dtype", "narrowed"),
     [(torch.bfloat16, False), (torch.float16, False), (torch.bfloat16, True), (torch.float32, True)],
 )
-def test_a_single_query_is_at_least_as_accurate_as_torchs(dtype, narrowed, monkeypatch):
-    monkeypatch.setattr(functional, "MANY_NUMBERS", 0)
+def test_a_single_query_is_at_least_as_accurate_as_torchs(dtype, narrowed):
     query, key, value = (draw(B, H, length, D_K).to(dtype) for length in (1, 300, 300))
     exact = F.scaled_dot_product_attention(query.double(), key.double(), value.double())
     with torch.autocast("cpu", torch.bfloat16, enabled=narrowed):
-        ours, theirs = attention(query, key, value), F.scaled_dot_product_attention(query, key, value)
+        ours, theirs = by_weights(query, key, value), F.scaled_dot_product_attention(query, key, value)
     assert ours.dtype == theirs.dtype
     assert (ours - exact).abs().mean() <= (theirs - exact).abs().mean() * 1.001
 
 
 @pytest.mark.parametrize("rows", [1, 64])
-def test_few_queries_with_dropout_drop_open_keys_only(rows, monkeypatch):
+def test_few_queries_with_dropout_drop_open_keys_only(rows):
     """With the identity as values, the output is the weights."""
-    monkeypatch.setattr(functional, "MANY_NUMBERS", 0)
     heads = 192 // rows
     value = torch.eye(300).double().expand(1, heads, 300, 300)
     query, key = draw(1, heads, rows, D_K), draw(1, heads, 300, D_K)
     mask = masks.causal() & masks.sliding_window(40)
     weights = attention_weights(query, key, mask)
-    dropped = attention(query, key, value, mask, dropout_p=0.3)
+    dropped = by_weights(query, key, value, mask, dropout_p=0.3)
     kept = dropped != 0
     assert_close(dropped[kept], weights[kept] / 0.7)
     assert kept.sum() / (weights != 0).sum() == pytest.approx(0.7, abs=0.05)
@@ -737,24 +737,24 @@ IN_PLACES = {
 
 @pytest.mark.parametrize("name", IN_PLACES)
 @pytest.mark.parametrize("rows", [1, 9])
-@pytest.mark.parametrize("numbers", [0, math.inf])
-def test_only_the_keys_that_some_query_may_attend_to_are_read(name, rows, numbers, monkeypatch):
+@pytest.mark.parametrize("elements", [0, 2**60])
+def test_only_the_keys_that_some_query_may_attend_to_are_read(name, rows, elements):
     """So a step of decoding under a window costs the same, however long the cache."""
-    monkeypatch.setattr(functional, "MANY_NUMBERS", numbers)
     mask, most = IN_PLACES[name]
+    sizes = Sizes(many_elements=elements)
     most += rows - 1 if "window" in name else 0
     for keys in (512, 4096):
         query, key, value = draw_qkv(B, lengths=(rows, keys))
         with ElementsRead() as seen:
-            output = attention(query, key, value, mask)
+            output, _ = attend(query, key, value, mask, sizes=sizes)
         assert seen.most == B * H * max(most * D_V, rows * max(most, D_V))
         assert_close(output, with_weights(query, key, value, mask))
         # What lies elsewhere may be anything, and is not even looked for.
         hidden = ~mask.dense(rows, keys).expand(B, 1, rows, keys).any((0, 1, 2))
         key[:, :, hidden], value[:, :, hidden] = math.nan, math.inf
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(functional, "_quarantine", None)
-            assert torch.equal(attention(query, key, value, mask), output)
+            patch.setattr(torch, "isfinite", None)
+            assert torch.equal(attend(query, key, value, mask, sizes=sizes)[0], output)
 
 
 @pytest.mark.parametrize("shifted", [False, True])
@@ -772,7 +772,7 @@ def test_a_chunk_of_queries_under_a_window_reads_the_keys_near_it(shifted, dropo
         assert_close(expected, with_weights(query, key, value, WINDOW, bias=bias))
     key[:, :, : 1024 - 70 - 63], value[:, :, : 1024 - 70 - 63] = math.nan, math.inf
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(functional, "_quarantine", None)
+        patch.setattr(torch, "isfinite", None)
         assert torch.equal(compute(), expected)
 
 
@@ -804,7 +804,7 @@ def test_no_queries_at_all(mask):
 @pytest.mark.parametrize("rows", [1, 2, 64])
 def test_few_queries_with_a_mask_of_each_example_take_one_call(rows, monkeypatch):
     """Not one for each example, which would take longer than the mask as a tensor does."""
-    monkeypatch.setattr(blockwise, "attend", None)
+    monkeypatch.setitem(choice.KERNELS, "blockwise", None)
     query, key, value = draw_qkv(5, lengths=(rows, 300))
     mask = masks.padding([300, 290, 10, 0, 3])
     assert_close(attention(query, key, value, mask), attention(query, key, value, mask.dense(rows, 300)))
@@ -973,10 +973,10 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("wrong", "error", "message"), ERRORS)
-def test_errors_name_the_argument_before_any_arithmetic(compute, wrong, error, message):
+def test_errors_name_the_argument_before_any_arithmetic(wrong, error, message):
     arguments = {"mask": None, **GOOD, **wrong}
     with NoArithmetic(), pytest.raises(error, match=message):
-        compute(**arguments)
+        attention(**arguments)
 
 
 @pytest.mark.parametrize(
@@ -992,10 +992,6 @@ def test_weights_raise_the_same_errors(wrong, error, message):
 def test_a_scale_of_zero_is_a_scale(compute):
     query, key, value = draw_qkv(B)
     assert_close(compute(query, key, value, scale=0.0), value.mean(-2, keepdim=True).expand(B, H, L, D_V))
-
-
-def test_kernels_say_that_fused_keeps_no_weights():
-    assert fused.attend(*draw_qkv(B), None, None, 1.0, 0.0)[1] is None
 
 
 def test_keys_and_values_of_two_widths_take_no_room_for_the_weights():
@@ -1037,10 +1033,10 @@ PADDED = torch.randn(2, 4, 5, 8)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: attention(x, x, x, masks.causal()), "query: expected padded tensors beside mask, got jagged"),
+        (lambda x: attention(x, x, x, masks.causal()), "query: expected a padded tensor beside mask, got a jagged"),
         (lambda x: attention(x, x, x, masks.padding([3, 5])), r"beside mask, .*to_padded_tensor.*masks.padding"),
-        (lambda x: attention(x, x, x, bias=torch.zeros(1, 1, 1, 1)), "query: expected padded tensors beside bias"),
-        (lambda x: attention_weights(x, x), "query: expected padded tensors beside attention_weights"),
+        (lambda x: attention(x, x, x, bias=torch.zeros(1, 1, 1, 1)), "query: expected a padded tensor beside bias"),
+        (lambda x: attention_weights(x, x), "query: expected a padded tensor beside attention_weights"),
         (
             lambda x: attention(x, PADDED, PADDED),
             r"or all nested, .*got 4 axes of nested torch.jagged, 4 axes of torch.st",
@@ -1059,7 +1055,7 @@ def test_nested_tensors_that_torch_cannot_take_are_refused(call, message):
 # Examples
 
 
-@pytest.mark.parametrize("module", [functional, masks, spans])
+@pytest.mark.parametrize("module", [functional, masks, scores])
 def test_the_examples_run_as_copied(module):
     """In a namespace of their own: they begin with what they import."""
     examples = doctest.DocTestFinder(exclude_empty=True).find(module, globs={})

@@ -15,6 +15,10 @@ from tests.oracles import NoArithmetic
 B, H, L, S = 2, 3, 5, 7
 
 
+def bools(*shape):
+    return torch.ones(shape, dtype=torch.bool)
+
+
 def rows(mask, L, S):
     """Return a mask as strings, a row a query."""
     return ["".join("■" if open_ else "·" for open_ in row) for row in mask.dense(L, S).expand(L, S).tolist()]
@@ -211,26 +215,10 @@ def test_the_algebra_of_masks_is_the_algebra_of_their_dense_forms(expression):
     np.testing.assert_array_equal(dense.expand(B, H, L, S).numpy(), combined_dense(expression))
 
 
-def test_only_a_mask_that_opens_every_pair_says_so():
-    """A single query sees all keys before it: its causal mask need not be looked at."""
-    assert masks.causal().opens_all(1, 7)
-    assert not masks.causal().opens_all(2, 7)
-    assert not any(mask.opens_all(1, S) for name, mask in EVERY_MASK.items() if name != "causal")
-
-
 @pytest.mark.parametrize("combine", [lambda m: m and m, lambda m: m or m, lambda m: not m])
 def test_and_or_not_are_refused(combine):
     with pytest.raises(TypeError, match=r"neither true nor false.*&, \| and ~"):
         combine(masks.causal())
-
-
-def test_what_opens_every_pair_is_dropped_from_a_combination():
-    padding = masks.padding([7, 3])
-    assert masks.needed(padding & masks.causal() & masks.causal(), 1, 7) is padding
-    assert masks.needed(masks.causal() & masks.causal(), 1, 7) is None
-    for kept in (masks.causal() & padding, masks.causal() | padding, ~masks.causal(), padding.dense(1, 7), None):
-        L = 2 if isinstance(kept, masks.Both) else 1
-        assert masks.needed(kept, L, 7) is kept
 
 
 COMBINE = [
@@ -257,106 +245,36 @@ def test_masks_combine_with_masks_only(combine, other, message):
         combine(masks.causal(), other)
 
 
-def test_a_mask_of_ones_own_needs_only_its_tile():
-    class EvenKeys(masks.Mask):
-        def _tile(self, tile, device):
-            query, key = tile.positions(device)
-            return (key % 2 == 0).expand(len(query), -1)
+class EvenKeys(masks.Mask):
+    def allows(self, b, h, q, k):
+        return k % 2 == 0
 
+
+class OneKeyOfEachExample(masks.Mask):
+    def allows(self, b, h, q, k):
+        return (k == b) & (h == 0)
+
+
+def test_a_mask_of_ones_own_needs_one_method():
     assert rows(EvenKeys() & masks.causal(), 3, 3) == ["■··", "■··", "■·■"]
+    assert rows(EvenKeys(), 2, 3) == ["■·■", "■·■"]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# To the shape of the scores
+@pytest.mark.parametrize("mask", [OneKeyOfEachExample(), OneKeyOfEachExample() & masks.padding([3, 2])])
+def test_a_mask_of_ones_own_that_looks_at_the_example_must_say_how_many_there_are(mask):
+    with pytest.raises(ValueError, match=r"expected a method shape\(self, L, S\)"):
+        mask.dense(3, 3)
 
 
-def bools(*shape):
-    return torch.ones(shape, dtype=torch.bool)
+def test_a_mask_of_ones_own_must_be_bool_and_must_be_defined():
+    class Numbers(masks.Mask):
+        def allows(self, b, h, q, k):
+            return k - q
 
-
-@pytest.mark.parametrize(
-    ("mask", "scores", "aligned"),
-    [
-        (bools(L, S), (L, S), (L, S)),
-        (bools(L, S), (H, L, S), (1, L, S)),
-        (bools(L, S), (B, H, L, S), (1, 1, L, S)),
-        (bools(B, L, S), (B, H, L, S), (B, 1, L, S)),
-        (bools(H, L, S), (H, L, S), (H, L, S)),
-        (bools(B, 1, L, S), (B, H, L, S), (B, 1, L, S)),
-        (bools(1, H, 1, 1), (B, H, L, S), (1, H, 1, 1)),
-        (bools(11, B, L, S), (11, B, H, L, S), (11, B, 1, L, S)),
-        (bools(11, B, 1, L, S), (11, B, H, L, S), (11, B, 1, L, S)),
-        (masks.causal(), (L, S), (L, S)),
-        (masks.causal(), (11, B, H, L, S), (1, 1, 1, L, S)),
-        (masks.padding([7, 3]), (B, H, L, S), (B, 1, 1, S)),
-        (masks.padding([3]), (L, S), (1, S)),
-        (masks.padding([3]), (H, L, S), (1, 1, S)),
-        (masks.from_tensor(bools(1, L, S)), (H, L, S), (1, L, S)),
-        (masks.from_tensor(bools(1, H, L, S)), (H, L, S), (H, L, S)),
-    ],
-)
-def test_a_mask_takes_the_axes_of_the_scores(mask, scores, aligned):
-    masks.check(mask, scores, torch.device("cpu"))
-    assert masks.for_scores(mask, scores, torch.device("cpu")).shape == aligned
-
-
-@pytest.mark.parametrize(
-    ("mask", "scores"),
-    [
-        (bools(B, L, S), (L, S)),
-        (bools(H, L, S), (B, H, L, S)),
-        (bools(B, B, L, S), (B, H, L, S)),
-        (bools(11, 1, 1, S), (B, H, L, S)),
-        (bools(B, H, L, S), (H, L, S)),
-        (bools(B, H, L, S), (11, B, H, L, S)),
-        (masks.padding([7, 3]), (L, S)),
-        (masks.padding([7, 3]), (H, L, S)),
-        (masks.padding([7, 3, 1]), (B, H, L, S)),
-        (masks.padding([7, 3]), (B, 11, H, L, S)),
-        (masks.from_tensor(bools(B, H, L, S)), (B, 1, L, S)),
-    ],
-)
-def test_a_mask_that_does_not_fit_the_scores_is_refused(mask, scores):
-    with pytest.raises(ValueError, match=r"mask: expected shape \(L, S\) = \(5, 7\)") as error:
-        masks.check(mask, scores, torch.device("cpu"))
-    assert ("or one that broadcasts to" in str(error.value)) == (len(scores) > 2)
-
-
-@pytest.mark.parametrize(
-    ("mask", "scores", "hint"),
-    [
-        (masks.padding([7, 3, 1]), (B, H, L, S), ": made for 3 examples beside a batch of 2"),
-        (masks.causal() & masks.padding([7, 3, 1]), (B, H, L, S), ": made for 3 examples beside a batch of 2"),
-        (masks.documents([list(range(S))] * 3), (B, H, L, S), ": made for 3 examples beside a batch of 2"),
-        (masks.padding([7, 3]), (L, S), ": made for 2 examples"),
-        (masks.from_tensor(bools(1, 11, 1, S)), (B, H, L, S), ""),
-        (bools(11, 1, 1, S), (B, H, L, S), ""),
-    ],
-)
-def test_a_mask_made_for_another_batch_says_so(mask, scores, hint):
-    with pytest.raises(ValueError, match="mask: expected shape") as error:
-        masks.check(mask, scores, torch.device("cpu"))
-    assert str(error.value).rpartition(")")[2] == hint
-
-
-def test_a_mask_that_was_not_made_says_so():
-    with pytest.raises(TypeError, match=r"mask: .*, got the function causal; call it, as in masks\.causal\(\)"):
-        masks.check(masks.causal, (L, S), torch.device("cpu"))
-
-
-@pytest.mark.parametrize(
-    "shape", [(), (S,), (1, S), (L, 1), (B, S), (S, L), (B, 1, S), (B, L, 1), (B, H, 2, S), (1, 1, L, 2)]
-)
-def test_a_tensor_without_whole_queries_and_keys_is_refused(shape):
-    with pytest.raises(ValueError, match=r"mask: expected \(…, L, S\) = \(…, 5, 7\), got") as error:
-        masks.check(bools(*shape), (B, H, L, S), torch.device("cpu"))
-    assert ("masks.padding(lengths)" in str(error.value)) == (len(shape) <= 2)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
-def test_a_tensor_that_is_not_bool_is_refused(dtype):
-    with pytest.raises(TypeError, match="mask: expected bool"):
-        masks.check(torch.ones(L, S, dtype=dtype), (B, H, L, S), torch.device("cpu"))
+    with pytest.raises(TypeError, match=r"Numbers.allows: expected a bool tensor, got torch.int64"):
+        Numbers().dense(2, 2)
+    with pytest.raises(NotImplementedError, match=r"Mask: expected a method allows\(self, b, h, q, k\)"):
+        masks.Mask().dense(2, 2)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

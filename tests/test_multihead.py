@@ -573,7 +573,7 @@ GOOD = {"query": meta(B, L, D_MODEL), "key": meta(B, S, D_MODEL)}
         ({"mask": masks.padding([8, 1])}, ValueError, "lengths: expected at most S=7 keys, got a length of 8"),
         ({"bias": true(L, S)}, TypeError, "bias: expected a floating-point tensor, got torch.bool"),
         ({"bias": meta(H, L, S)}, ValueError, r"bias: expected shape .*got \(3, 5, 7\)"),
-        ({"cache": ()}, TypeError, "cache: expected a KVCache, got tuple"),
+        ({"cache": ()}, TypeError, "cache: expected a KVCache, or what remember.* made, got tuple"),
     ],
 )
 def test_errors_name_the_argument_before_any_arithmetic(wrong, error, message, need_weights):
@@ -955,7 +955,7 @@ def test_what_torch_has_for_padded_tensors_only_is_refused(beside, name):
 def test_jagged_tensors_are_refused_by_rotary_positions_and_where_they_are_remembered():
     with pytest.raises(TypeError, match="query: expected a padded tensor beside rotary, got a jagged one"):
         MultiHeadAttention(2, 8, rotary=Rotary(4)).double()(jagged(5, 2))
-    with pytest.raises(TypeError, match="key: expected a padded tensor beside cache, got a jagged one"):
+    with pytest.raises(TypeError, match="key: expected a padded tensor beside remember, got a jagged one"):
         MultiHeadAttention(2, 8).double().remember(jagged(5, 2))
 
 

@@ -308,7 +308,7 @@ PLANS = {
     "none": (None, 300, 300),
     "causal": (masks.causal(), 300, 300),
     "fewer queries than keys": (masks.causal() & masks.sliding_window(50), 150, 301),
-    "several pieces": ((masks.prefix(9) | masks.sliding_window(50)) & masks.causal(), 400, 400),
+    "several tiles": ((masks.prefix(9) | masks.sliding_window(50)) & masks.causal(), 400, 400),
     "a gap that is computed": (masks.prefix(9) | (masks.sliding_window(50) & ~masks.prefix(20)), 200, 300),
     "a block without keys": (masks.causal() & masks.padding([0]), 200, 200),
     "documents": (masks.documents([0] * 150 + [1] * 251) & masks.causal(), 401, 401),
@@ -317,12 +317,12 @@ PLANS = {
 
 def plan_as_cells(mask, L, S):
     """Return for each pair what the plan does with it."""
-    cells = np.full((L, S), "closed", dtype=object)
+    cells = np.full((L, S), "empty", dtype=object)
     for block in plan(mask, L, S):
-        for piece in block.pieces:
-            cells[block.start : block.stop, piece.start : piece.stop] = "open"
-            for start, stop, _ in piece.partly_open:
-                cells[block.start : block.stop, start:stop] = "partly open"
+        for tile in block.tiles:
+            cells[block.start : block.stop, tile.start : tile.stop] = "full"
+            for start, stop, _ in tile.partial:
+                cells[block.start : block.stop, start:stop] = "partial"
     return cells
 
 
@@ -348,16 +348,16 @@ def test_a_plan_shows_what_is_skipped_and_what_is_computed(name, ax):
 
 
 def test_a_plan_frames_each_piece(ax):
-    mask, L, S = PLANS["several pieces"]
+    mask, L, S = PLANS["several tiles"]
     plot.plot_plan(mask, L, S, ax=ax)
     frames = [cells_of(patch) for patch in ax.patches if not patch.get_fill()]
-    pieces = [
-        (slice(block.start, block.stop), slice(piece.start, piece.stop))
+    tiles = [
+        (slice(block.start, block.stop), slice(tile.start, tile.stop))
         for block in plan(mask, L, S)
-        for piece in block.pieces
+        for tile in block.tiles
     ]
-    assert frames == pieces
-    assert len(pieces) > len(plan(mask, L, S))
+    assert frames == tiles
+    assert len(tiles) > len(plan(mask, L, S))
 
 
 def test_a_plan_has_queries_downwards_keys_to_the_right_and_one_label_a_kind(ax):
@@ -366,7 +366,7 @@ def test_a_plan_has_queries_downwards_keys_to_the_right_and_one_label_a_kind(ax)
     assert ax.get_xlim() == (-0.5, 299.5)
     assert ax.get_ylim() == (149.5, -0.5)
     assert ax.get_aspect() == 1
-    assert ax.get_legend_handles_labels()[1] == ["closed", "open", "partly open"]
+    assert ax.get_legend_handles_labels()[1] == ["empty", "full", "partial"]
 
 
 def test_a_plan_needs_a_mask_with_structure():

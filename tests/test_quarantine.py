@@ -19,10 +19,11 @@ from attnlib import (
     positions,
     record_attention,
 )
-from attnlib.functional import attend
+from attnlib.kernels import quarantine
+from attnlib.kernels.sizes import Sizes
 from attnlib.lab.memory import peak_memory
 from attnlib.transformer import Transformer, greedy_search
-from tests.oracles import PATHS, dense_attention
+from tests.oracles import PATHS, attend, dense_attention
 from tests.random_masks import expressions
 from tests.tolerances import assert_close
 
@@ -84,9 +85,12 @@ CONTRACT_MASKS = {
 
 def by_its_weights(*arguments, **options):
     """:func:`attnlib.attention`, which computes a single query by its weights however few keys there are."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(functional, "MANY_NUMBERS", 0)
-        return attention(*arguments, **options)
+    return attend(*arguments, **options, sizes=Sizes(many_elements=0))[0]
+
+
+def few_keys_are_read(*arguments, **options):
+    """:func:`attnlib.attention`, which leaves out the keys that nobody may attend to however few there are."""
+    return attend(*arguments, **options, sizes=Sizes(few_keys=1, few_queries=99, gap=1))[0]
 
 
 WAYS = {**PATHS, "by its weights": by_its_weights}
@@ -116,12 +120,9 @@ def test_a_bad_number_under_any_mask(data, L, S, path, few_keys_are_many):
     for which, heads, length in ((0, H, L), (1, H_KV, S), (2, H_KV, S)):
         ranges = (st.integers(0, size - 1) for size in (B, heads, length))
         places += [(which, at) for at in data.draw(st.lists(st.tuples(*ranges), max_size=2))]
-    with pytest.MonkeyPatch.context() as patch:
-        if few_keys_are_many:
-            patch.setattr(functional, "MANY_KEYS", 1)
-            patch.setattr(functional, "GAP", 1)
-        allowed = torch.from_numpy(np.array(allowed))
-        checks_the_contract(WAYS[path], tensors, allowed, mask, places, data.draw(st.sampled_from(BAD)))
+    ways = {**WAYS, "fused": few_keys_are_read} if few_keys_are_many else WAYS
+    allowed = torch.from_numpy(np.array(allowed))
+    checks_the_contract(ways[path], tensors, allowed, mask, places, data.draw(st.sampled_from(BAD)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
@@ -173,7 +174,7 @@ def test_finite_numbers_whose_sum_is_not_are_no_bad_numbers():
 def test_many_queries_meet_bad_numbers(monkeypatch):
     """Some at a time, so that no array of all pairs is made."""
     query, key, value = draw(1, 2, 11, D_K), draw(1, 1, 13, D_K), draw(1, 1, 13, D_V)
-    monkeypatch.setattr(functional, "ROWS", 4)
+    monkeypatch.setattr(quarantine, "ROWS", 4)
     for mask in (masks.sliding_window(3), masks.padding([9]), torch.rand(11, 13) < 0.5, torch.rand(1, 2, 11, 13) < 0.5):
         allowed = mask.dense(11, 13) if isinstance(mask, masks.Mask) else mask
         places = [(0, (0, 1, 5)), (1, (0, 0, 3)), (2, (0, 0, 6))]
@@ -215,7 +216,7 @@ def test_a_model_that_diverged_writes_nothing():
 
 
 def test_a_sum_that_overflows_is_not_taken_for_an_infinity(monkeypatch):
-    monkeypatch.setattr(functional, "_quarantine", None)
+    monkeypatch.setattr(torch, "isfinite", None)
     for dtype, size in ((torch.float16, 100), (torch.float32, 1e35)):
         x = torch.full((1, 1, 2048, 8), size, dtype=dtype)
         assert x.sum().isinf()
@@ -229,7 +230,7 @@ def test_where_numbers_cannot_be_read_the_marks_cost_no_matrices(monkeypatch):
     mask = masks.from_tensor(torch.rand(1024, 1024) < 0.9)
     x = torch.randn(1, 4, 1024, 8)
     read = peak_memory(lambda: attention(x, x, x, mask))
-    monkeypatch.setattr(functional, "_is_readable", lambda *tensors: False)
+    monkeypatch.setattr(functional, "is_readable", lambda *tensors: False)
     blind = peak_memory(lambda: attention(x, x, x, mask))
     assert blind < read + 1.5 * pairs
     spoilt_x = x.clone()

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import attnlib
-from attnlib import functional, masks
-from tests.oracles import GROUPED_H, H_KV, B, H, L, S, draw, draw_qkv
+from attnlib import masks
+from tests.oracles import GROUPED_H, H_KV, B, H, L, S, attend, draw, draw_qkv
 from tests.tolerances import assert_close
 from tests.wrong_attentions import WRONG, Right
 
@@ -46,7 +46,7 @@ class AttnlibWithWeights(Attnlib):
 
     def attention(self, query, key, value, mask=None, bias=None, scale=None, dropout_p=0.0):
         options = {"bias": bias, "scale": scale, "dropout_p": dropout_p}
-        return functional.attend(query, key, value, mask, **options, need_weights=True)[0]
+        return attend(query, key, value, mask, **options, need_weights=True)[0]
 
 
 CHECKS = {}

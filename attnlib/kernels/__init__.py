@@ -3,19 +3,18 @@
 =============  =====================================================================================
 ``explicit``   scores, softmax, weighted sum: where the weights are wanted, or a forward-mode derivative
 ``fused``      torch's ``scaled_dot_product_attention``: the weights are never stored
-``blockwise``  only the pairs that a mask leaves open, block by block, on a CPU, as ``plan`` cuts them
+``blockwise``  only the pairs that a mask leaves open, tile by tile, on a CPU, as ``plan`` cuts them
 ``online``     one block of keys at a time: FlashAttention's algorithm, to be read
 =============  =====================================================================================
 
-A kernel's ``attend`` is a function ``(query, key, value, mask, bias, scale, dropout_p) -> (output, weights or None)``,
-that of ``online`` gives ``(output, log-sum-exp)``. Its tensors are ``query`` (…, H, L, d_k), ``key`` (…, H_kv, S, d_k)
-and ``value`` (…, H_kv, S, d_v). It gives zero output and zero gradient to a query that may attend to nothing. Masked
-keys hold finite numbers when a kernel sees them.
+Each of these has an ``attend`` that keeps :class:`Kernel`. A second derivative is right, or an error: ``explicit``,
+``online`` and ``blockwise`` give it, the latter by the weights of all open pairs; torch's kernel behind ``fused``
+raises RuntimeError where it stores no weights.
 
-A second derivative is right, or an error: ``explicit``, ``online`` and ``blockwise`` give it, the latter by the weights
-of all open pairs; torch's kernel behind ``fused`` raises RuntimeError where it stores no weights.
+Beside them, ``few_queries`` takes out the keys that nobody may attend to, and ``quarantine`` what is not finite.
 """
 
 from attnlib.kernels.choice import explain
+from attnlib.kernels.protocol import Kernel
 
-__all__ = ["explain"]
+__all__ = ["Kernel", "explain"]

@@ -1,103 +1,129 @@
 """Which kernel computes: one function decides, and one says why."""
 
+import math
+from functools import partial
 from typing import NamedTuple
 
 from torch import Tensor
 
-from attnlib import checks, masks
-from attnlib.kernels import blockwise, explicit, fused
+from attnlib import checks
+from attnlib.kernels import blockwise, explicit, flash_cpu, fused
+from attnlib.kernels.protocol import Kernel
+from attnlib.kernels.quarantine import is_readable
+from attnlib.kernels.runs import knows_runs
+from attnlib.kernels.sizes import ON_A_CPU, Sizes
+from attnlib.kernels.tiles import shares
 from attnlib.masks import Mask
+from attnlib.modes import forward_mode_is_on
+from attnlib.scores import Scores
 
-__all__ = ["KERNELS", "Choice", "choose", "explain"]
+__all__ = ["KERNELS", "Choice", "choose", "explain", "kernel_of"]
 
-KERNELS = {"explicit": explicit, "blockwise": blockwise, "fused": fused}
-
-# Measured on two cores: with fewer keys, one call under a dense mask is faster than a plan.
-FEW_KEYS = 256
-FEW_KEYS_WITH_DROPOUT = 512  # there blocks are computed again on the way back
-# With dropout torch stores all weights, several times. From so many numbers on that matters more than time.
-MANY_WEIGHTS = 2**26
+KERNELS: dict[str, Kernel] = {
+    "explicit": explicit.attend,
+    "blockwise": blockwise.attend,
+    "fused": fused.attend,
+}
 
 
 class Choice(NamedTuple):
-    kernel: str  # a key of KERNELS
+    """A key of :data:`KERNELS`, and why it was chosen."""
+
+    kernel: str
     reason: str
 
 
-WEIGHTS = Choice("explicit", "the weights are asked for")
 FORWARD_MODE = Choice("explicit", "the other kernels have no forward-mode derivative")
 NO_MASK = Choice("fused", "there is no mask, so each pair is computed")
-PAIRWISE = Choice("fused", "the mask does not say which runs of keys are open, so each pair is looked at")
-BIAS = Choice("fused", "a bias holds a number for each pair, so each pair is computed")
+DENSE_MASK = Choice("fused", "the mask does not say which runs of keys are open, so each pair is looked at")
+LEARNED_BIAS = Choice("fused", "the bias wants a gradient for each pair, so each pair is computed")
 IS_CAUSAL = Choice("fused", "torch's is_causal is this mask")
 NOT_PLAIN = Choice("fused", "only plain tensors on a CPU, outside of compiled graphs, can be cut into blocks")
+NO_FLASH = Choice("fused", "this torch has no flash kernel for CPUs that gives its log-sum-exp")
 TOO_FEW = Choice("fused", "there are too few keys for a plan to pay")
-STRUCTURE = Choice("blockwise", "the mask says which runs of keys are open")
-FORGOTTEN = Choice("blockwise", "with dropout, torch's kernel would store all weights")
+BLOCKS = Choice("blockwise", "the mask says which runs of keys are open")
+RECOMPUTED = Choice("blockwise", "with dropout, torch's kernel would store all weights")
 
 
-def choose(query, key, value, mask, *, bias=None, scale=1.0, dropout_p=0.0, need_weights=False) -> Choice:
-    """Return the kernel for checked arguments, and the reason. ``mask`` is None where it would leave everything open.
+def choose(
+    scores: Scores, readable: bool, *, scale: float = 1.0, dropout_p: float = 0.0, sizes: Sizes = ON_A_CPU
+) -> Choice:
+    """Return the kernel for checked arguments, and the reason.
+
+    Args:
+        scores: where they are open.
+        readable: whether query, key and value are plain tensors on a CPU, as :func:`.quarantine.is_readable` says.
+        scale: what the products are multiplied with.
+        dropout_p: the probability with which each weight is dropped.
+        sizes: from which size on a kernel pays.
 
     >>> import torch
-    >>> x = torch.zeros(1, 2, 300, 4)
-    >>> choose(x, x, x, masks.sliding_window(8))
+    >>> from attnlib import masks
+    >>> from attnlib.kernels.choice import choose
+    >>> from attnlib.scores import Scores
+    >>> scores = Scores.of(masks.sliding_window(8), None, (1, 2, 300, 300), torch.device("cpu"))
+    >>> choose(scores, readable=True)
     Choice(kernel='blockwise', reason='the mask says which runs of keys are open')
     """
-    if need_weights:
-        return WEIGHTS
-    if checks.forward_mode_is_on():
+    mask, bias = scores.mask, scores.bias
+    if forward_mode_is_on():
         return FORWARD_MODE
     if mask is None and not dropout_p:
         return NO_MASK
-    if isinstance(mask, Tensor) or (mask is not None and not mask._has_structure):
-        return PAIRWISE
-    if bias is not None:
-        return BIAS
-    if not (query.is_cpu and query.numel() and value.numel() and checks.is_plain(query, key, value)):
+    if mask is not None and not knows_runs(mask):
+        return DENSE_MASK
+    if not (readable and math.prod(scores.shape)):
         return NOT_PLAIN
-    S = key.shape[-2]
-    if dropout_p and query.shape[:-1].numel() * S >= MANY_WEIGHTS:
-        return FORGOTTEN
+    if bias is not None and bias.requires_grad:
+        return LEARNED_BIAS
+    if not flash_cpu.available():
+        return NO_FLASH
+    if dropout_p and math.prod(scores.shape) >= sizes.many_weights:
+        return RECOMPUTED
     if mask is None:
         return NO_MASK
-    if not dropout_p and fused.is_torchs_causal(mask, query, key, scale):
+    if not dropout_p and fused.is_torchs_causal(scores, scale):
         return IS_CAUSAL
-    fewest = FEW_KEYS_WITH_DROPOUT if dropout_p else FEW_KEYS
-    return TOO_FEW if fewest > S else STRUCTURE
+    fewest = sizes.few_keys_with_dropout if dropout_p else sizes.few_keys
+    return TOO_FEW if fewest > scores.shape[-1] else BLOCKS
+
+
+def kernel_of(choice: Choice, sizes: Sizes = ON_A_CPU) -> Kernel:
+    """Return the kernel that was chosen, with the sizes of its blocks."""
+    if choice.kernel == "blockwise" and sizes is not ON_A_CPU:
+        return partial(blockwise.attend, sizes=sizes)
+    return KERNELS[choice.kernel]
 
 
 def explain(query: Tensor, key: Tensor, mask: Mask | Tensor | None = None) -> str:
     """Say in a sentence which kernel :func:`attnlib.attention` would take, and why, without a bias and without dropout.
 
-    Parameters
-    ----------
-    query: (…, H, L, d_k), or (L, d_k).
-    key: (…, H_kv, S, d_k), or (S, d_k).
-    mask: a Mask, or a bool tensor, True where a query may attend.
+    Args:
+        query: (…, H, L, d_k), or (L, d_k).
+        key: (…, H_kv, S, d_k), or (S, d_k).
+        mask: a Mask, or a bool tensor, True where a query may attend.
 
-    Raises
-    ------
-    ValueError: if sizes do not fit.
-    TypeError: if something is no tensor, or a mask is not bool.
+    Raises:
+        ValueError: if sizes do not fit.
+        TypeError: if something is not a tensor, or a mask is not bool.
 
     >>> import torch
+    >>> from attnlib import masks
+    >>> from attnlib.kernels import explain
     >>> x = torch.zeros(2, 8, 4096, 64)
     >>> print(explain(x, x, masks.causal()))
     fused: torch's is_causal is this mask.
     >>> print(explain(x, x, masks.causal() & masks.sliding_window(256)))
     blockwise: the mask says which runs of keys are open; 8 % of the pairs are computed, in 62 blocks of queries.
     """
-    checks.query_and_key(query, key)
-    shape = (*query.shape[:-1], key.shape[-2])
-    if mask is not None:
-        masks.check(mask, shape, query.device)
-    kernel, reason = choose(query, key, key, masks.needed(mask, *shape[-2:]))
+    checks.heads(query, key)
+    scores = Scores.of(mask, None, (*query.shape[:-1], key.shape[-2]), query.device)
+    kernel, reason = choose(scores, is_readable(query, key))
     if kernel != "blockwise":
         return f"{kernel}: {reason}."
-    plans = [part.blocks for part in blockwise.parts(mask, fused.four_axes(query), shape[-1])]
+    plans = [share.blocks for share in shares(fused.scores_with_four_axes(scores))]
     computed = sum(block.pairs for blocks in plans for block in blocks)
-    share = computed / (len(plans) * shape[-2] * shape[-1])
+    share = computed / (len(plans) * scores.shape[-2] * scores.shape[-1])
     count = sum(map(len, plans))
     blocks = f"{count} block{'s' * (count != 1)} of queries"
     return f"{kernel}: {reason}; {100 * share:.0f} % of the pairs are computed, in {blocks}."

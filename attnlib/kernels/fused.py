@@ -1,25 +1,30 @@
 """torch's own fused kernel: the L × S weights are never stored."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attnlib import masks
-from attnlib.checks import autocast_is_on, transform_is_active
 from attnlib.kernels.explicit import for_each_head
+from attnlib.modes import autocast_is_on, transform_is_active
+from attnlib.scores import Scores
+
+__all__ = ["attend", "four_axes", "is_torchs_causal", "of_one_width", "rows_together", "scores_with_four_axes"]
 
 # Before, the output had query's width (pytorch/pytorch#176767).
 MPS_WANTS_ONE_WIDTH = torch.__version__ < (2, 12)
 
 
-def attend(query, key, value, mask, bias, scale, dropout_p) -> tuple[Tensor, None]:
-    """Attend with ``F.scaled_dot_product_attention``; there are no weights to return."""
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, scores: Scores, *, scale: float, dropout_p: float = 0.0
+) -> Tensor:
+    """Attend with ``F.scaled_dot_product_attention``. See :class:`attnlib.kernels.Kernel`."""
     attn_mask, is_causal = None, False
-    if mask is not None or bias is not None:
-        is_causal = bias is None and is_torchs_causal(mask, query, key, scale)
-        attn_mask = None if is_causal else _attn_mask(query, key.shape[-2], mask, bias)
+    if scores.mask is not None or scores.bias is not None:
+        is_causal = is_torchs_causal(scores, scale)
+        attn_mask = None if is_causal else _attn_mask(query, scores)
     shape, d_v = query.shape, value.shape[-1]
     grouped = len(shape) > 2 and _decided(shape[-3] != key.shape[-3])
     padded = shape[-1] != d_v and _wants_one_width(query, dropout_p)
@@ -41,7 +46,7 @@ def attend(query, key, value, mask, bias, scale, dropout_p) -> tuple[Tensor, Non
     if padded:
         # Autocast has narrowed float32 already.
         output = output[..., :d_v] if dtype == torch.float32 else output[..., :d_v].to(dtype)
-    return (output if len(shape) == 4 else output.reshape(*shape[:-1], d_v)), None
+    return output if len(shape) == 4 else output.reshape(*shape[:-1], d_v)
 
 
 def _rows_lie_together(query: Tensor, key: Tensor, value: Tensor) -> bool:
@@ -66,6 +71,17 @@ def rows_together(x: Tensor) -> Tensor:
     """Return ``x`` with the elements of each row side by side in memory: a copy, unless they are."""
     # Not contiguous(): it would keep the stride of an axis of size 1.
     return x if x.stride(-1) == 1 else x.clone(memory_format=torch.contiguous_format)
+
+
+def scores_with_four_axes(scores: Scores) -> Scores:
+    """(…, H, L, S) → (B, H, L, S)."""
+    if len(scores.shape) == 4:
+        return scores
+    *batch, H, L, S = (1, 1, *scores.shape)[-max(len(scores.shape), 3) :]
+    bias = scores.bias
+    if bias is not None:
+        bias = _mask_with_four_axes(bias, batch)
+    return Scores((math.prod(batch), H, L, S), scores.device, scores.mask, bias)
 
 
 def _mask_with_four_axes(attn_mask: Tensor, batch: Sequence[int]) -> Tensor:
@@ -96,11 +112,11 @@ def _wants_one_width(query: Tensor, dropout_p: float) -> bool:
     return (query.is_cpu and not dropout_p) or (query.is_mps and MPS_WANTS_ONE_WIDTH)
 
 
-def is_torchs_causal(mask, query: Tensor, key: Tensor, scale: float) -> bool:
-    """Say whether torch's ``is_causal`` is this mask."""
+def is_torchs_causal(scores: Scores, scale: float) -> bool:
+    """Return whether torch's ``is_causal`` is this mask."""
     # torch aligns it at the first key; ours at the last. They agree when L = S. And torch scales what it has set to −∞.
-    same = type(mask) is masks.Causal and _decided(query.shape[-2] == key.shape[-2])
-    return same and _decided(scale > 0)
+    L, S = scores.shape[-2:]
+    return scores.is_causal and _decided(L == S) and _decided(scale > 0)
 
 
 def of_one_width(query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
@@ -118,12 +134,12 @@ def _decided(condition: bool) -> bool:
     return True if condition else False  # noqa: SIM210
 
 
-def _attn_mask(query: Tensor, S: int, mask, bias: Tensor | None) -> Tensor | None:
+def _attn_mask(query: Tensor, scores: Scores) -> Tensor | None:
     """Fold mask and bias into the one argument that torch has for both."""
-    allowed = None if mask is None else masks.for_scores(mask, (*query.shape[:-1], S), query.device)
-    if bias is None:
+    allowed = None if scores.mask is None else scores.allowed()
+    if scores.bias is None:
         return allowed
     # torch's own check lets a float32 bias stand beside half precision. On a CPU it is added without rounding. On CUDA
     # the memory-efficient kernel refuses it, and cuDNN's has read it as half precision (pytorch/pytorch#191612).
-    bias = bias.to(torch.promote_types(query.dtype, torch.float32) if query.is_cpu else query.dtype)
-    return bias if allowed is None else bias.masked_fill(~allowed, float("-inf"))
+    bias = scores.bias.to(torch.promote_types(query.dtype, torch.float32) if query.is_cpu else query.dtype)
+    return bias if allowed is None else bias.masked_fill(~allowed, -math.inf)

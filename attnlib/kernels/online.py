@@ -17,26 +17,39 @@ Nothing chooses this kernel: it is here for reading and for tests, and :func:`me
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from attnlib import masks
-from attnlib.kernels.explicit import for_each_head, without_autocast
+from attnlib.kernels.explicit import for_each_head
+from attnlib.modes import without_autocast
+from attnlib.scores import Scores
 
-__all__ = ["attend", "merge"]
+__all__ = ["attend", "merge", "with_log_sum_exp"]
 
 BLOCK = 128  # keys at a time
 
 
-def attend(query, key, value, mask, bias, scale, dropout_p=0.0, *, block=BLOCK) -> tuple[Tensor, Tensor]:
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, scores: Scores, *, scale: float, dropout_p: float = 0.0
+) -> Tensor:
+    """Return the output (…, H, L, d_v). See :class:`attnlib.kernels.Kernel`."""
+    return with_log_sum_exp(query, key, value, scores, scale=scale, dropout_p=dropout_p)[0]
+
+
+def with_log_sum_exp(
+    query: Tensor, key: Tensor, value: Tensor, scores: Scores, *, scale: float, dropout_p: float = 0, block: int = BLOCK
+) -> tuple[Tensor, Tensor]:
     """Return the output (…, H, L, d_v) and the log-sum-exp of each query's scores (…, H, L), −∞ if it sees nothing.
 
     >>> import torch
+    >>> from attnlib.kernels.online import with_log_sum_exp
+    >>> from attnlib.scores import Scores
     >>> query, key, value = torch.zeros(1, 4), torch.zeros(3, 4), torch.tensor([[0.0], [3.0], [6.0]])
-    >>> output, log_sum_exp = attend(query, key, value, None, None, 0.5, block=2)
+    >>> no_mask = Scores.of(None, None, (1, 3), query.device)
+    >>> output, log_sum_exp = with_log_sum_exp(query, key, value, no_mask, scale=0.5, block=2)
     >>> output, log_sum_exp.exp()
     (tensor([[3.]]), tensor([3.]))
     """
-    S = key.shape[-2]
     wide = torch.promote_types(query.dtype, torch.float32)
     with without_autocast(query.device.type):
         queries = query.to(wide) * scale
@@ -44,32 +57,21 @@ def attend(query, key, value, mask, bias, scale, dropout_p=0.0, *, block=BLOCK) 
         largest = queries.new_full(query.shape[:-1], -math.inf)  # m, (…, H, L)
         total = queries.new_zeros(query.shape[:-1])  # l, (…, H, L)
         summed = queries.new_zeros(*query.shape[:-1], value.shape[-1])  # a, (…, H, L, d_v)
-        for start in range(0, S, block):
-            columns = (start, min(start + block, S))
-            scores = queries @ key[..., slice(*columns), :].to(wide).mT  # (…, H, L, block)
-            scores = _shifted_and_masked(scores, mask, bias, columns, S)
-            before, largest = largest, torch.maximum(largest, scores.detach().amax(-1))
+        for start in range(0, scores.shape[-1], block):
+            columns = (start, min(start + block, scores.shape[-1]))
+            some = scores.masked(queries @ key[..., slice(*columns), :].to(wide).mT, columns)  # (…, H, L, block)
+            before, largest = largest, torch.maximum(largest, some.detach().amax(-1))
             # −∞ − (−∞) is no number: where nothing is open yet, anything finite will do.
             base = largest.masked_fill(largest == -math.inf, 0)
             shrink = torch.exp(before - base)
-            powers = torch.exp(scores - base.unsqueeze(-1))
+            powers = torch.exp(some - base.unsqueeze(-1))
             total = total * shrink + powers.sum(-1)
-            kept = torch.nn.functional.dropout(powers, dropout_p) if dropout_p else powers
+            kept = F.dropout(powers, dropout_p) if dropout_p else powers
             summed = summed * shrink.unsqueeze(-1) + kept @ value[..., slice(*columns), :].to(wide)
-        nothing = total == 0
-        output = summed / total.masked_fill(nothing, 1).unsqueeze(-1)
-        log_sum_exp = (largest + total.masked_fill(nothing, 1).log()).masked_fill(nothing, -math.inf)
+        nothing, total = total == 0, total.masked_fill(total == 0, 1)
+        output = summed / total.unsqueeze(-1)
+        log_sum_exp = (largest + total.log()).masked_fill(nothing, -math.inf)
     return output.to(query.dtype), log_sum_exp
-
-
-def _shifted_and_masked(scores, mask, bias, columns, S) -> Tensor:
-    """Add the bias's columns, and set what the mask closes to −∞."""
-    whole = (*scores.shape[:-1], S)
-    if bias is not None:
-        scores = scores + bias.expand(whole)[..., slice(*columns)]
-    if mask is not None:
-        scores = scores.masked_fill(~masks.for_scores(mask, whole, scores.device, columns=columns), -math.inf)
-    return scores
 
 
 def merge(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -79,11 +81,11 @@ def merge(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     over all keys. A part in which a query sees nothing, with a log-sum-exp of −∞, weighs nothing; if it sees nothing in
     any, its output is 0 and its log-sum-exp −∞.
 
-    Parameters
-    ----------
-    parts: at least one pair of (…, L, d_v) and (…, L).
+    Args:
+        parts: at least one pair of (…, L, d_v) and (…, L).
 
     >>> import math, torch
+    >>> from attnlib.kernels.online import merge
     >>> one_key, three_keys = torch.tensor([[8.0]]), torch.tensor([[4.0]])
     >>> output, log_sum_exp = merge([(one_key, torch.zeros(1)), (three_keys, torch.tensor([math.log(3)]))])
     >>> output, log_sum_exp.exp()

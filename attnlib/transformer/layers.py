@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from attnlib import checks
 from attnlib.cache import KVCache
-from attnlib.checks import whole_number
-from attnlib.functional import check_dropout
 from attnlib.masks import Mask
 from attnlib.multihead import MultiHeadAttention
-from attnlib.transformer.inputs import LayerCache, check_mask, check_memory, check_tokens
+from attnlib.scores import Scores
+from attnlib.transformer.inputs import LayerCache, check_memory, check_tokens, scores_shape
 
 __all__ = ["DecoderLayer", "EncoderLayer", "Residual"]
 
@@ -17,19 +17,19 @@ __all__ = ["DecoderLayer", "EncoderLayer", "Residual"]
 class Residual(nn.Module):
     """A sub-layer's output, added to its input: the box "Add & Norm" of the paper's figure 1.
 
-    Section 5.4 of "Attention Is All You Need" drops the sub-layer's output out, before it is added. Where the sum is
-    normalised (Ba et al., 2016), the paper and most later models differ (Xiong et al., 2020)::
+    Section 5.4 of "Attention Is All You Need" applies dropout to the sub-layer's output, before it is added. Where the
+    sum is normalised (Ba et al., 2016), the paper and most later models differ (Xiong et al., 2020)::
 
         post-norm, the paper's     norm(x + dropout(sublayer(x)))
         pre-norm, norm_first       x + dropout(sublayer(norm(x)))
 
-    Parameters
-    ----------
-    d_model: the width of the tokens.
-    dropout: the probability with which a number of the output is dropped in training.
-    norm_first: normalise before the sub-layer instead of after the sum.
+    Args:
+        d_model: the size of the tokens.
+        dropout: the probability with which an element of the output is dropped in training.
+        norm_first: normalise before the sub-layer instead of after the sum.
 
     >>> import torch
+    >>> from attnlib.transformer import Residual
     >>> double = Residual(d_model=4, dropout=0.1, norm_first=True).eval()
     >>> x = torch.ones(1, 3, 4)
     >>> double(x, lambda normed: x).equal(x + x)
@@ -60,22 +60,22 @@ class EncoderLayer(nn.Module):
 
     Dropout is where the paper has it: on what a sub-layer returns. Weights and hidden units are not dropped.
 
-    Parameters
-    ----------
-    d_model: the width of the tokens.
-    num_heads: H, the number of heads.
-    d_k: the width of a query and of a key in each head; ``d_model // num_heads`` unless given.
-    d_v: the width of a value in each head; ``d_model // num_heads`` unless given.
-    d_ff: the width inside the feed-forward net.
-    dropout: the probability of dropping, in [0, 1).
-    norm_first: pre-norm instead of the paper's post-norm.
+    Args:
+        d_model: the size of the tokens.
+        num_heads: H, the number of heads.
+        d_k: the size of a query and of a key in each head. Default: ``d_model // num_heads``.
+        d_v: the size of a value in each head. Default: ``d_model // num_heads``.
+        d_ff: the size inside the feed-forward net.
+        dropout: the probability of dropping, in [0, 1).
+        norm_first: pre-norm instead of the paper's post-norm.
 
-    Raises
-    ------
-    ValueError, TypeError: as :class:`attnlib.MultiHeadAttention` does; ValueError too if ``d_ff`` is less than 1.
+    Raises:
+        ValueError: as :class:`attnlib.MultiHeadAttention` does; too if ``d_ff`` is less than 1.
+        TypeError: as :class:`attnlib.MultiHeadAttention` does.
 
     >>> import torch
     >>> from attnlib import masks
+    >>> from attnlib.transformer import EncoderLayer
     >>> layer = EncoderLayer(d_model=8, num_heads=2, d_ff=32)
     >>> layer(torch.randn(3, 5, 8), masks.padding([5, 4, 2])).shape
     torch.Size([3, 5, 8])
@@ -93,23 +93,22 @@ class EncoderLayer(nn.Module):
         norm_first: bool = False,
     ):
         super().__init__()
-        check_dropout("dropout", dropout)
+        checks.probability("dropout", dropout)
         self.self_attention = MultiHeadAttention(num_heads, d_model, d_k, d_v, dropout=0.0)
         self.attention_residual = Residual(d_model, dropout, norm_first)
-        self.feed_forward = _feed_forward(d_model, whole_number("d_ff", d_ff))
+        self.feed_forward = _feed_forward(d_model, checks.whole_number("d_ff", d_ff))
         self.feed_forward_residual = Residual(d_model, dropout, norm_first)
 
-    def forward(self, x: Tensor, mask: Mask | Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Mask | Tensor | Scores | None = None) -> Tensor:
         """Return the tokens x (B, L, d_model) after the layer.
 
-        Parameters
-        ----------
-        x: (B, L, d_model), or (L, d_model).
-        mask: who may attend to whom, as in :class:`attnlib.MultiHeadAttention`.
+        Args:
+            x: (B, L, d_model), or (L, d_model).
+            mask: who may attend to whom, as in :class:`attnlib.MultiHeadAttention`.
         """
         check_tokens("x", x, self.self_attention)
-        check_mask("mask", mask, x, x.shape[-2], self.self_attention.num_heads)
-        x = self.attention_residual(x, lambda x: self.self_attention(x, mask=mask))
+        scores = Scores.of(mask, None, scores_shape(x, x.shape[-2], self.self_attention), x.device)
+        x = self.attention_residual(x, lambda x: self.self_attention(x, mask=scores))
         return self.feed_forward_residual(x, self.feed_forward)
 
 
@@ -122,6 +121,7 @@ class DecoderLayer(nn.Module):
 
     >>> import torch
     >>> from attnlib import masks
+    >>> from attnlib.transformer import DecoderLayer
     >>> layer = DecoderLayer(d_model=8, num_heads=2, d_ff=32)
     >>> x, memory = torch.randn(3, 5, 8), torch.randn(3, 7, 8)
     >>> layer(x, memory, mask=masks.causal(), memory_mask=masks.padding([7, 6, 2])).shape
@@ -140,48 +140,45 @@ class DecoderLayer(nn.Module):
         norm_first: bool = False,
     ):
         super().__init__()
-        check_dropout("dropout", dropout)
+        checks.probability("dropout", dropout)
         self.self_attention = MultiHeadAttention(num_heads, d_model, d_k, d_v, dropout=0.0)
         self.self_attention_residual = Residual(d_model, dropout, norm_first)
         self.cross_attention = MultiHeadAttention(num_heads, d_model, d_k, d_v, dropout=0.0)
         self.cross_attention_residual = Residual(d_model, dropout, norm_first)
-        self.feed_forward = _feed_forward(d_model, whole_number("d_ff", d_ff))
+        self.feed_forward = _feed_forward(d_model, checks.whole_number("d_ff", d_ff))
         self.feed_forward_residual = Residual(d_model, dropout, norm_first)
 
     def forward(
         self,
         x: Tensor,
         memory: Tensor | None = None,
-        mask: Mask | Tensor | None = None,
-        memory_mask: Mask | Tensor | None = None,
+        mask: Mask | Tensor | Scores | None = None,
+        memory_mask: Mask | Tensor | Scores | None = None,
         *,
         cache: LayerCache | None = None,
     ) -> Tensor:
         """Return the target's tokens x (B, L, d_model) after the layer.
 
-        Parameters
-        ----------
-        x: (B, L, d_model), or (L, d_model).
-        memory: (B, S, d_model), the encoder's output; None beside a cache.
-        mask: which target tokens a target token may attend to. The layer adds none: a decoder's is ``masks.causal()``.
-        memory_mask: which tokens of the memory it may attend to.
-        cache: made by :meth:`remember`; x holds the new tokens only.
+        Args:
+            x: (B, L, d_model), or (L, d_model).
+            memory: (B, S, d_model), the encoder's output; None beside a cache.
+            mask: which target tokens a target token may attend to. The layer adds none: a decoder's is
+                ``masks.causal()``.
+            memory_mask: which tokens of the memory it may attend to.
+            cache: made by :meth:`remember`; x holds the new tokens only.
 
-        Raises
-        ------
-        ValueError: if sizes do not fit, or there is not exactly one of ``memory`` and ``cache``.
-        TypeError: if ``cache`` is none that :meth:`remember` made.
+        Raises:
+            ValueError: if sizes do not fit, or there is not exactly one of ``memory`` and ``cache``.
+            TypeError: if ``cache`` is not one that :meth:`remember` made.
         """
         # All checks come first: nothing must be computed, or written to the cache, before an error.
         check_tokens("x", x, self.self_attention)
-        past_length, S = check_memory(memory, cache, [self], x.shape[:-2], x.dtype, x.device)
-        check_mask("mask", mask, x, past_length + x.shape[-2], self.self_attention.num_heads)
-        check_mask("memory_mask", memory_mask, x, S, self.cross_attention.num_heads)
-        past, remembered = (None, None) if cache is None else cache
-        x = self.self_attention_residual(x, lambda x: self.self_attention(x, mask=mask, cache=past))
-        x = self.cross_attention_residual(
-            x, lambda x: self.cross_attention(x, memory, mask=memory_mask, cache=remembered)
-        )
+        past, S = check_memory(memory, cache, [self], x)
+        own = Scores.of(mask, None, scores_shape(x, past + x.shape[-2], self.self_attention), x.device)
+        cross = Scores.of(memory_mask, None, scores_shape(x, S, self.cross_attention), x.device, "memory_mask")
+        grows, remembered = (None, None) if cache is None else cache
+        x = self.self_attention_residual(x, lambda x: self.self_attention(x, mask=own, cache=grows))
+        x = self.cross_attention_residual(x, lambda x: self.cross_attention(x, memory, mask=cross, cache=remembered))
         return self.feed_forward_residual(x, self.feed_forward)
 
     def remember(self, memory: Tensor) -> LayerCache:

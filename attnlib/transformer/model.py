@@ -6,10 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnlib.checks import is_plain, whole_number
+from attnlib.checks import whole_number
 from attnlib.masks import Mask, causal, from_tensor
+from attnlib.modes import is_plain
 from attnlib.positions import sinusoidal
-from attnlib.transformer.inputs import LayerCache, check_mask, check_memory, check_tokens
+from attnlib.scores import Scores
+from attnlib.transformer.inputs import LayerCache, check_memory, check_tokens, lengths, scores_shape
 from attnlib.transformer.layers import DecoderLayer, EncoderLayer
 
 __all__ = ["Decoder", "Encoder", "Transformer"]
@@ -21,12 +23,13 @@ class Encoder(nn.Module):
     With pre-norm a last :class:`torch.nn.LayerNorm` follows, because there nothing else normalises the sum of all
     sub-layers (Xiong et al., 2020); with the paper's post-norm each layer ends with one.
 
-    Parameters
-    ----------
-    num_layers: N, the number of layers.
-    sizes: those of :class:`EncoderLayer`: ``d_model``, ``num_heads``, ``d_k``, ``d_v``, ``d_ff``, ``dropout``,
-        ``norm_first``.
+    Args:
+        num_layers: N, the number of layers.
+        sizes: those of :class:`EncoderLayer`: ``d_model``, ``num_heads``, ``d_k``, ``d_v``, ``d_ff``, ``dropout``,
+            ``norm_first``.
 
+    >>> import torch
+    >>> from attnlib.transformer import Encoder
     >>> encoder = Encoder(num_layers=2, d_model=8, num_heads=2, d_ff=32)
     >>> encoder(torch.randn(3, 5, 8)).shape
     torch.Size([3, 5, 8])
@@ -37,11 +40,13 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(EncoderLayer(**sizes) for _ in range(whole_number("num_layers", num_layers)))
         self.norm = _last_norm(self.layers[0])
 
-    def forward(self, x: Tensor, mask: Mask | Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Mask | Tensor | Scores | None = None) -> Tensor:
         """Return the tokens x (B, L, d_model) after all layers; ``mask`` as in :class:`attnlib.MultiHeadAttention`."""
-        check_tokens("x", x, self.layers[0].self_attention)
+        attention = self.layers[0].self_attention
+        check_tokens("x", x, attention)
+        scores = Scores.of(mask, None, scores_shape(x, x.shape[-2], attention), x.device)
         for layer in self.layers:
-            x = layer(x, mask)
+            x = layer(x, scores)
         return self.norm(x)
 
 
@@ -50,7 +55,9 @@ class Decoder(nn.Module):
 
     Parameters and the last norm are as in :class:`Encoder`.
 
+    >>> import torch
     >>> from attnlib import masks
+    >>> from attnlib.transformer import Decoder
     >>> decoder = Decoder(num_layers=2, d_model=8, num_heads=2, d_ff=32)
     >>> x, memory = torch.randn(3, 5, 8), torch.randn(3, 7, 8)
     >>> decoder(x, memory, masks.causal()).shape
@@ -73,8 +80,8 @@ class Decoder(nn.Module):
         self,
         x: Tensor,
         memory: Tensor | None = None,
-        mask: Mask | Tensor | None = None,
-        memory_mask: Mask | Tensor | None = None,
+        mask: Mask | Tensor | Scores | None = None,
+        memory_mask: Mask | Tensor | Scores | None = None,
         *,
         cache: list[LayerCache] | None = None,
     ) -> Tensor:
@@ -82,12 +89,13 @@ class Decoder(nn.Module):
 
         ``cache`` is one that :meth:`remember` made. The decoder adds no mask; a target's is ``masks.causal()``.
         """
-        check_tokens("x", x, self.layers[0].self_attention)
-        check_memory(
-            memory, cache, self.layers, x.shape[:-2], x.dtype, x.device
-        )  # of all layers, before the first one writes to its cache
+        first = self.layers[0]
+        check_tokens("x", x, first.self_attention)
+        past, S = check_memory(memory, cache, self.layers, x)  # of all layers, before the first one writes to its cache
+        own = Scores.of(mask, None, scores_shape(x, past + x.shape[-2], first.self_attention), x.device)
+        cross = Scores.of(memory_mask, None, scores_shape(x, S, first.cross_attention), x.device, "memory_mask")
         for layer, layer_cache in zip(self.layers, cache or [None] * len(self.layers), strict=True):
-            x = layer(x, memory, mask, memory_mask, cache=layer_cache)
+            x = layer(x, memory, own, cross, cache=layer_cache)
         return self.norm(x)
 
     def remember(self, memory: Tensor) -> list[LayerCache]:
@@ -111,38 +119,35 @@ class Transformer(nn.Module):
     beam search (6.1)   :func:`attnlib.transformer.beam_search`
     ==================  ===========================================================
 
-    Parameters
-    ----------
-    source_vocab: the number of different source tokens.
-    target_vocab: the number of different target tokens; ``source_vocab`` unless given.
-    d_model: the width of the tokens.
-    num_heads: H, the number of heads.
-    d_k: the width of a query and of a key in each head; ``d_model // num_heads`` unless given.
-    d_v: the width of a value in each head; ``d_model // num_heads`` unless given.
-    d_ff: the width inside the feed-forward net.
-    num_layers: the number of encoder layers, and of decoder layers.
-    dropout: the probability of dropping, in [0, 1).
-    share_embeddings: one matrix for what may share it: for source, target and the output's logits if both
-        vocabularies have one size, else for target and logits. Without it, three matrices.
-    norm_first: pre-norm instead of the paper's post-norm.
+    Args:
+        source_vocab: the number of different source tokens.
+        target_vocab: the number of different target tokens. Default: ``source_vocab``.
+        d_model: the size of the tokens.
+        num_heads: H, the number of heads.
+        d_k: the size of a query and of a key in each head. Default: ``d_model // num_heads``.
+        d_v: the size of a value in each head. Default: ``d_model // num_heads``.
+        d_ff: the size inside the feed-forward net.
+        num_layers: the number of encoder layers, and of decoder layers.
+        dropout: the probability of dropping, in [0, 1).
+        share_embeddings: one matrix for what may share it: for source, target and the output's logits if both
+            vocabularies have one size, else for target and logits. Without it, three matrices.
+        norm_first: pre-norm instead of the paper's post-norm.
 
-    Attributes
-    ----------
-    encoder: the :class:`Encoder`.
-    decoder: the :class:`Decoder`.
-    positions: None for sinusoids, or a module that gives the vectors (length, d_model) to add, as
-        ``positions(length, offset)``: assign a :class:`attnlib.positions.Learned` for the paper's row E.
+    Attributes:
+        encoder: the :class:`Encoder`.
+        decoder: the :class:`Decoder`.
+        positions: None for sinusoids, or a module that gives the vectors (length, d_model) to add, as
+            ``positions(length, offset)``: assign a :class:`attnlib.positions.Learned` for the paper's row E.
 
     Each matrix is in the state dict once, so that ``safetensors.torch.save_file(model.state_dict(), path)`` works.
 
-    Raises
-    ------
-    ValueError: if a size is less than 1, or ``dropout`` is outside [0, 1).
-    TypeError: if a size is no whole number.
+    Raises:
+        ValueError: if a size is less than 1, or ``dropout`` is outside [0, 1).
+        TypeError: if a size is not a whole number.
 
-    Examples
-    --------
+    >>> import torch
     >>> from attnlib import masks
+    >>> from attnlib.transformer import Transformer
     >>> model = Transformer(13, 11, d_model=8, num_heads=2, d_ff=32, num_layers=1)
     >>> source = torch.randint(13, (3, 7))                               # (B, S)
     >>> target = torch.randint(11, (3, 5))                               # (B, L), begins with a start token
@@ -193,33 +198,35 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Return the logits (B, L, target_vocab) of the token that follows each target token.
 
-        Parameters
-        ----------
-        source: (B, S), whole numbers below ``source_vocab``; or (S,).
-        target: (B, L), whole numbers below ``target_vocab``: a start token, then what has been written; or (L,).
-        source_mask: which source tokens may be read, in encoder and decoder: ``masks.padding(lengths)``, or a bool
-            tensor (B|1, 1, 1, S). Another mask for the encoder goes to ``model.encoder`` itself.
-        target_mask: which target tokens may be read, combined with ``masks.causal()``. Padding at the end needs none:
-            what is real stands before it, and does not see it.
+        Args:
+            source: (B, S), whole numbers below ``source_vocab``; or (S,).
+            target: (B, L), whole numbers below ``target_vocab``: a start token, then what has been written; or (L,).
+            source_mask: which source tokens may be read, in encoder and decoder: ``masks.padding(lengths)``, or a bool
+                tensor (B|1, 1, 1, S). Another mask for the encoder goes to ``model.encoder`` itself.
+            target_mask: which target tokens may be read, combined with ``masks.causal()``. Padding at the end needs
+                none: what is real stands before it, and does not see it.
 
-        Raises
-        ------
-        ValueError: if sizes do not fit, or a token is not in the vocabulary.
-        TypeError: if tokens are no whole numbers, or a mask is no mask.
+        Raises:
+            ValueError: if sizes do not fit, or a token is not in the vocabulary.
+            TypeError: if tokens are not whole numbers, or a mask is not one.
         """
         self._check_tokens("source", source, self.source_vocab)
         self._check_tokens("target", target, self.target_vocab)
         if source.shape[:-1] != target.shape[:-1]:
             raise ValueError(f"target: expected the batch {tuple(source.shape[:-1])} of source, got "
                              f"{tuple(target.shape[:-1])}")  # fmt: skip
-        self._check_mask("target_mask", target_mask, target, target.shape[-1])
-        return self.decode(target, self.encode(source, source_mask), source_mask, target_mask)
+        own = self._target_scores(target_mask, target, past=0)
+        cross = self._source_scores(source_mask, target, source.shape[-1])
+        memory = self.encoder(
+            self._embed(self.source_embedding, source), self._source_scores(source_mask, source, source.shape[-1])
+        )
+        return self._logits(self.decoder(self._embed(self._target_table, target), memory, own, cross))
 
     def encode(self, source: Tensor, source_mask: Mask | Tensor | None = None) -> Tensor:
         """Return what the encoder makes of the source (B, S): the memory (B, S, d_model)."""
         self._check_tokens("source", source, self.source_vocab)
-        self._check_source_mask(source_mask, source, source.shape[-1])
-        return self.encoder(self._embed(self.source_embedding, source), source_mask)
+        scores = self._source_scores(source_mask, source, source.shape[-1])
+        return self.encoder(self._embed(self.source_embedding, source), scores)
 
     def decode(
         self,
@@ -236,13 +243,12 @@ class Transformer(nn.Module):
         ``memory``. ``source_mask`` is given at every step: the cache does not hold it.
         """
         self._check_tokens("target", target, self.target_vocab)
-        dtype = self._target_table.weight.dtype
-        past, S = check_memory(memory, cache, self.decoder.layers, target.shape[:-1], dtype, target.device)
-        self._check_source_mask(source_mask, target, S)
-        self._check_mask("target_mask", target_mask, target, past + target.shape[-1])
-        mask = causal() if target_mask is None else _as_mask(target_mask) & causal()
+        past, S = lengths(memory, cache)
+        own, cross = self._target_scores(target_mask, target, past), self._source_scores(source_mask, target, S)
         x = self._embed(self._target_table, target, offset=past)
-        x = self.decoder(x, memory, mask, source_mask, cache=cache)
+        return self._logits(self.decoder(x, memory, own, cross, cache=cache))
+
+    def _logits(self, x: Tensor) -> Tensor:
         return F.linear(x, self._target_table.weight) if self.output is None else self.output(x)
 
     @property
@@ -264,33 +270,38 @@ class Transformer(nn.Module):
             raise TypeError(f"{name}: expected tokens as int64 or int32, got {tokens.dtype}")
         if tokens.dim() not in (1, 2) or tokens.shape[-1] == 0:
             raise ValueError(f"{name}: expected (B, L), or (L,), with L of at least 1, got {tuple(tokens.shape)}")
-        # On a GPU this look would wait for all work before it.
+        # Reading elements would synchronise with a GPU.
         if is_plain(tokens) and tokens.device.type == "cpu" and tokens.numel():
             smallest, largest = (int(x) for x in tokens.aminmax())
             if smallest < 0 or largest >= vocab:
                 wrong = smallest if smallest < 0 else largest
                 raise ValueError(f"{name}: expected tokens from 0 to {vocab - 1}, got {wrong}")
 
-    def _check_source_mask(self, mask: Mask | Tensor | None, queries: Tensor, S: int) -> None:
-        """Hold that the mask is one of keys, which fits encoder and decoder alike."""
-        if mask is None:
-            return
-        self._check_mask("source_mask", mask, queries, S)
-        shape = mask.shape(2, S) if isinstance(mask, Mask) else mask.shape
-        if shape[-2] != 1 or len(shape) < queries.dim() + 2:
-            raise ValueError(
-                f"source_mask: expected a mask of keys alone, (B, 1, 1, S = {S}), as masks.padding(lengths) makes, got "
-                "one with a row for each query; for that, call model.encoder and model.decoder"
-            )
+    def _source_scores(self, mask: Mask | Tensor | None, tokens: Tensor, S: int) -> Scores:
+        """Check that the mask is one of keys, which fits encoder and decoder alike, and S source tokens."""
+        scores = self._scores("source_mask", mask, tokens, S)
+        if mask is not None:
+            shape = mask.shape(2, S) if isinstance(mask, Mask) else mask.shape
+            if shape[-2] != 1 or len(shape) < tokens.dim() + 2:
+                raise ValueError(
+                    f"source_mask: expected a mask of keys alone, (B, 1, 1, S = {S}), as masks.padding(lengths) makes, "
+                    "got one with a row for each query; for that, call model.encoder and model.decoder"
+                )
+        return scores
 
-    def _check_mask(self, name: str, mask: Mask | Tensor | None, queries: Tensor, S: int) -> None:
-        check_mask(name, mask, queries[..., None], S, self.encoder.layers[0].self_attention.num_heads)
+    def _target_scores(self, mask: Mask | Tensor | None, target: Tensor, past: int) -> Scores:
+        """Check the target's mask, and combine it with the causal one."""
+        S = past + target.shape[-1]
+        if mask is not None:
+            self._scores("target_mask", mask, target, S)
+            mask = (mask if isinstance(mask, Mask) else from_tensor(mask)) & causal()
+        return self._scores("target_mask", causal() if mask is None else mask, target, S)
+
+    def _scores(self, name: str, mask: Mask | Tensor | None, tokens: Tensor, S: int) -> Scores:
+        shape = scores_shape(tokens.unsqueeze(-1), S, self.encoder.layers[0].self_attention)
+        return Scores.of(mask, None, shape, tokens.device, name)
 
 
 def _last_norm(layer: EncoderLayer | DecoderLayer) -> nn.Module:
     residual = layer.feed_forward_residual
     return nn.LayerNorm(layer.self_attention.d_model) if residual.norm_first else nn.Identity()
-
-
-def _as_mask(mask: Mask | Tensor) -> Mask:
-    return mask if isinstance(mask, Mask) else from_tensor(mask)

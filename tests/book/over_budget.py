@@ -42,7 +42,9 @@ AT_FIRST: dict[str, dict[str, int]] = {
 
 # What has become better since: the new figure, which may only fall, or None where a page came inside its budget.
 BETTER: dict[str, dict[str, int | None]] = {
-    "6_tools/paper": {"library lines": 78},
+    "4_practice/fast_attention": {"words": 2198, "words for each picture": 733, "visible lines": 219},
+    "4_practice/transformer": {"library lines": 121},
+    "6_tools/paper": {"library lines": 72},
 }
 
 # What each page may have today.

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,21 +12,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnlib import attention, masks
-from attnlib.kernels import blockwise, plan
+from attnlib.kernels import blockwise
+from attnlib.kernels.plan import plan
+from attnlib.kernels.sizes import ON_A_CPU, Sizes
+from attnlib.kernels.tiles import shares
 from attnlib.lab.memory import peak_memory
-from tests.oracles import dense_attention, draw
+from attnlib.scores import Scores
+from tests.oracles import dense_attention, draw, open_scores
 from tests.random_masks import expressions
 from tests.tolerances import assert_close
 
-SMALL = {"BLOCK": 4, "ALIKE": 3, "WIDE": 2, "LARGEST": 8, "SMALLEST": 2, "LONG": 6, "GAP": 2}
+# Sizes at which a few queries make several blocks and tiles.
+SMALL = {"block": 4, "alike": 3, "wide": 2, "largest": 8, "smallest": 2, "long": 6, "gap": 2, "rows": 3}
+FEW = Sizes(**SMALL)
 
 
-@pytest.fixture
-def small_blocks(monkeypatch):
-    """Sizes at which a few queries make several blocks and pieces."""
-    for name, size in SMALL.items():
-        monkeypatch.setattr(plan, name, size)
-    monkeypatch.setattr(blockwise, "ROWS", 3)
+def by_blocks(query, key, value, mask, scale, dropout_p=0.0, sizes=ON_A_CPU, bias=None):
+    scores = open_scores(query, key, mask, bias)
+    return blockwise.attend(query, key, value, scores, scale=scale, dropout_p=dropout_p, sizes=sizes)
 
 
 def with_gradients(function, query, key, value, grad):
@@ -34,9 +38,9 @@ def with_gradients(function, query, key, value, grad):
     return output, *torch.autograd.grad(output, tensors, grad)
 
 
-def equals_dense(mask, allowed, query, key, value, scale=0.4):
+def equals_dense(mask, allowed, query, key, value, scale=0.4, sizes=ON_A_CPU):
     grad = torch.randn(*query.shape[:-1], value.shape[-1], dtype=query.dtype)
-    ours = with_gradients(lambda q, k, v: blockwise.attend(q, k, v, mask, None, scale, 0.0)[0], query, key, value, grad)
+    ours = with_gradients(lambda q, k, v: by_blocks(q, k, v, mask, scale, sizes=sizes), query, key, value, grad)
     theirs = with_gradients(lambda q, k, v: dense_attention(q, k, v, allowed, scale), query, key, value, grad)
     for found, expected in zip(ours, theirs, strict=True):
         assert_close(found, expected)
@@ -57,10 +61,8 @@ def test_any_mask_gives_the_dense_output_and_gradients(data, L, S, heads, d_v):
     B, (H, H_kv) = 2, heads
     mask, allowed = data.draw(expressions(B, H, L, S))
     query, key, value = draw(B, H, L, 3), draw(B, H_kv, S, 3), draw(B, H_kv, S, d_v)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, size in SMALL.items():
-            patch.setattr(plan, name, data.draw(st.integers(1, size + 3)) if name != "LARGEST" else size)
-        equals_dense(mask, torch.from_numpy(np.array(allowed)), query, key, value)
+    sizes = {name: data.draw(st.integers(1, size + 3)) if name != "largest" else size for name, size in SMALL.items()}
+    equals_dense(mask, torch.from_numpy(np.array(allowed)), query, key, value, sizes=Sizes(**sizes))
 
 
 LONG_MASKS = {
@@ -86,23 +88,23 @@ def test_blocks_of_the_usual_size(name):
     equals_dense(mask, allowed, draw(2, 4, L, 7), draw(2, 2, S, 7), draw(2, 2, S, 5))
 
 
-def test_several_pieces_are_joined(small_blocks):
+def test_several_tiles_are_joined():
     """A prefix, a gap, a long open run, and the edge of a window."""
     mask, L, S = (masks.prefix(3) | masks.sliding_window(14)) & masks.causal(), 29, 31
-    assert max(len(block.pieces) for block in plan.plan(mask, L, S)) > 2
-    equals_dense(mask, mask.dense(L, S), draw(2, 3, L, 5), draw(2, 3, S, 5), draw(2, 3, S, 5))
+    assert max(len(block.tiles) for block in plan(mask, L, S, FEW)) > 2
+    equals_dense(mask, mask.dense(L, S), draw(2, 3, L, 5), draw(2, 3, S, 5), draw(2, 3, S, 5), sizes=FEW)
 
 
 @pytest.mark.parametrize("shape", [(), (2, 3, 4)])
-def test_any_leading_axes(small_blocks, shape):
+def test_any_leading_axes(shape):
     mask, L = masks.causal() & masks.sliding_window(3), 13
     query, key, value = draw(*shape, L, 5), draw(*shape, L, 5), draw(*shape, L, 3)
-    output, _ = blockwise.attend(query, key, value, mask, None, 0.3, 0.0)
+    output = by_blocks(query, key, value, mask, 0.3, 0.0, FEW)
     assert_close(output, dense_attention(query, key, value, mask.dense(L, L), 0.3))
 
 
 @pytest.mark.parametrize("dropout_p", [0.0, 0.3])
-def test_tensors_need_not_lie_in_order(small_blocks, dropout_p):
+def test_tensors_need_not_lie_in_order(dropout_p):
     mask, L = masks.causal() & masks.padding([13, 5]), 13
     straight = draw(2, 3, L, 5)
     turned = straight.transpose(-1, -2).contiguous().transpose(-1, -2)
@@ -110,15 +112,15 @@ def test_tensors_need_not_lie_in_order(small_blocks, dropout_p):
     for x in (straight, turned):
         leaf = x.clone(memory_format=torch.preserve_format).requires_grad_()
         torch.manual_seed(1)
-        blockwise.attend(leaf, leaf, leaf, mask, None, 0.3, dropout_p)[0].sum().backward()  # an expanded gradient
+        by_blocks(leaf, leaf, leaf, mask, 0.3, dropout_p, FEW).sum().backward()  # an expanded gradient
         gradients.append(leaf.grad)
     assert_close(gradients[1], gradients[0])
 
 
 @pytest.mark.parametrize("scale", [-0.7, 0.0, 3.0])
-def test_any_scale(small_blocks, scale):
+def test_any_scale(scale):
     mask = masks.causal()
-    equals_dense(mask, mask.dense(17, 17), draw(1, 2, 17, 3), draw(1, 2, 17, 3), draw(1, 2, 17, 3), scale)
+    equals_dense(mask, mask.dense(17, 17), draw(1, 2, 17, 3), draw(1, 2, 17, 3), draw(1, 2, 17, 3), scale, sizes=FEW)
 
 
 @pytest.mark.parametrize("name", ["causal", "window and sinks", "causal and padding", "documents"])
@@ -151,7 +153,7 @@ def test_autocast_narrows_as_torchs_function_does(d_v, mask):
 
 
 @pytest.mark.parametrize("dropout_p", [0.0, 0.3])
-def test_gradcheck(small_blocks, dropout_p):
+def test_gradcheck(dropout_p):
     mask = (masks.causal() & masks.padding([9, 4])) | masks.prefix(2)
     tensors = (
         draw(2, 4, 7, 3, requires_grad=True),
@@ -161,29 +163,63 @@ def test_gradcheck(small_blocks, dropout_p):
 
     def compute(query, key, value):
         torch.manual_seed(3)
-        return blockwise.attend(query, key, value, mask, None, 0.5, dropout_p)[0]
+        return by_blocks(query, key, value, mask, 0.5, dropout_p, FEW)
 
     assert torch.autograd.gradcheck(compute, tensors)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A bias
+
+
+@pytest.mark.parametrize("axes", [(37, 41), (1, 4, 37, 41), (2, 1, 1, 41), (2, 4, 37, 1)])
+@pytest.mark.parametrize("dropout_p", [0.0, 0.3])
+@pytest.mark.parametrize("name", ["window", "padding of each example"])
+def test_a_bias_is_added_in_each_tile(axes, dropout_p, name):
+    mask = {
+        "window": masks.causal() & masks.sliding_window(9) & ~masks.prefix(1),
+        "padding of each example": masks.causal() & masks.padding([41, 17]) & ~masks.prefix(1),
+    }[name]
+    bias = draw(*axes)
+    if axes[-1] > 1:
+        bias[..., 0] = math.inf  # where a key is closed, not even an infinity opens it
+    tensors = [draw(2, h, n, d, requires_grad=True) for h, n, d in ((4, 37, 5), (2, 41, 5), (2, 41, 3))]
+    query, key, value = (x.detach().repeat_interleave(4 // x.shape[1], 1).requires_grad_() for x in tensors)
+    scores = torch.where(mask.dense(37, 41), query @ key.mT * 0.3 + bias, -math.inf)
+    weights = torch.softmax(scores, -1)
+    if dropout_p:
+        eye = torch.eye(41).double().expand(2, 2, 41, 41)
+        dropped = by_blocks(*tensors[:2], eye, mask, 0.3, dropout_p, FEW, bias=bias)
+        kept = dropped != 0
+        assert 0.6 < kept.sum() / (weights != 0).sum() < 0.8
+        assert_close(dropped[kept], weights[kept] / 0.7)
+        return
+    output, expected = by_blocks(*tensors, mask, 0.3, 0.0, FEW, bias=bias), weights @ value
+    assert_close(output, expected)
+    found = torch.autograd.grad(output.square().sum(), tensors)
+    wanted = torch.autograd.grad(expected.square().sum(), (query, key, value))
+    for one, other in zip(found, wanted, strict=True):
+        assert_close(one, other.unflatten(1, (one.shape[1], -1)).sum(2))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Dropout
 
 
-def test_dropout_drops_weights_and_scales_the_others(small_blocks):
+def test_dropout_drops_weights_and_scales_the_others():
     """With the identity as values, the output is the weights."""
     L, p = 61, 0.3
     query, key, mask = draw(1, 2, L, 3), draw(1, 2, L, 3), masks.causal() & masks.sliding_window(30)
-    dropped, _ = blockwise.attend(query, key, torch.eye(L).double().expand(1, 2, L, L), mask, None, 0.5, p)
+    dropped = by_blocks(query, key, torch.eye(L).double().expand(1, 2, L, L), mask, 0.5, p, FEW)
     weights = dense_attention(query, key, torch.eye(L).double(), mask.dense(L, L), 0.5)
     kept = dropped != 0
     assert 0.65 < kept.sum() / (weights != 0).sum() < 0.75
     assert_close(dropped[kept], weights[kept] / (1 - p))
 
 
-def test_the_way_back_leaves_the_random_numbers_alone(small_blocks):
+def test_the_backward_pass_leaves_the_random_numbers_alone():
     leaf = draw(1, 1, 17, 3, requires_grad=True)
-    output, _ = blockwise.attend(leaf, leaf, leaf, masks.causal(), None, 0.5, 0.3)
+    output = by_blocks(leaf, leaf, leaf, masks.causal(), 0.5, 0.3, FEW)
     state = torch.get_rng_state()
     torch.rand(5)
     moved = torch.get_rng_state()
@@ -196,41 +232,41 @@ def test_the_way_back_leaves_the_random_numbers_alone(small_blocks):
 # Calls that are shared
 
 
-def tiles(mask, B, L):
-    (part,) = blockwise.parts(mask, torch.zeros(B, 1, L, 2), L)
-    return list(part.tiles())
+def groups(mask, B, L):
+    (share,) = shares(Scores((B, 1, L, L), torch.device("cpu"), mask))
+    return list(share.groups())
 
 
 def test_blocks_along_the_diagonal_share_calls_and_masks():
     window = masks.causal() & masks.sliding_window(100)
-    alone = tiles(window, 1, 5000)
-    assert sum(tile.count for tile in alone) == len(plan.plan(window, 5000, 5000))
-    assert len(alone) <= 4 + 5000 / plan.ALIKE / blockwise.TOGETHER
-    assert max(tile.count for tile in alone) == blockwise.TOGETHER
-    assert len({id(tile.shifts[0]) for tile in alone}) <= 4
-    batch = tiles(window, 2, 5000)
-    assert {tile.count for tile in batch} == {1}
-    assert len({id(tile.shifts[0]) for tile in batch}) <= 4
+    alone = groups(window, 1, 5000)
+    assert sum(group.count for group in alone) == len(plan(window, 5000, 5000))
+    assert len(alone) <= 4 + 5000 / ON_A_CPU.alike / ON_A_CPU.together
+    assert max(group.count for group in alone) == ON_A_CPU.together
+    assert len({id(group.additive_masks[0]) for group in alone}) <= 4
+    batch = groups(window, 2, 5000)
+    assert {group.count for group in batch} == {1}
+    assert len({id(group.additive_masks[0]) for group in batch}) <= 4
 
 
 def test_blocks_whose_masks_look_at_more_than_the_distance_share_nothing():
     ids = torch.arange(640) % 3
-    assert all(tile.count == 1 for tile in tiles(masks.documents(ids), 1, 640))
+    assert all(group.count == 1 for group in groups(masks.documents(ids), 1, 640))
     prefix = (masks.causal() & masks.sliding_window(70)) | masks.prefix(5)
-    assert all(tile.count == 1 for tile in tiles(prefix, 1, 640))
+    assert all(group.count == 1 for group in groups(prefix, 1, 640))
 
 
 @pytest.mark.parametrize("together", [1, 2, 3, 32])
 @pytest.mark.parametrize("B", [1, 2])
-def test_any_number_of_blocks_may_share_a_call(small_blocks, monkeypatch, together, B):
-    monkeypatch.setattr(blockwise, "TOGETHER", together)
+def test_any_number_of_blocks_may_share_a_call(together, B):
+    sizes = replace(FEW, together=together)
     for mask, L, S in (
         (masks.sliding_window(9), 67, 67),
         (masks.causal() & masks.sliding_window(6), 41, 59),
         (masks.sliding_window(3) & ~masks.causal(), 59, 41),
         (~masks.sliding_window(7), 61, 61),
     ):
-        equals_dense(mask, mask.dense(L, S), draw(B, 4, L, 3), draw(B, 2, S, 3), draw(B, 2, S, 5))
+        equals_dense(mask, mask.dense(L, S), draw(B, 4, L, 3), draw(B, 2, S, 3), draw(B, 2, S, 5), sizes=sizes)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -250,7 +286,7 @@ def test_memory_grows_with_the_length_not_with_its_square(name, dropout_p):
         return peak_memory(lambda: attend_and_back(x, mask))
 
     def attend_and_back(x, mask):
-        output, _ = blockwise.attend(x, x, x, mask, None, 0.3, dropout_p)
+        output = by_blocks(x, x, x, mask, 0.3, dropout_p)
         output.backward(output.detach())
         return x.grad
 
@@ -305,7 +341,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_second_derivatives_are_those_of_the_dense_computation(small_blocks, way):
+def test_second_derivatives_are_those_of_the_dense_computation(way):
     L = 11
     pairs = torch.rand(3, 1, L, L) < 0.8
     pairs[1, 0, 3:] = False  # queries that may attend to nothing
@@ -322,7 +358,7 @@ def test_second_derivatives_are_those_of_the_dense_computation(small_blocks, way
             ]
         )
 
-    ours = several(lambda q, k, v: blockwise.attend(q, k, v, mask, None, 0.7, 0.0)[0])
+    ours = several(lambda q, k, v: by_blocks(q, k, v, mask, 0.7, 0.0, FEW))
     dense = several(lambda q, k, v: dense_attention(q, k, v, mask.dense(L, L), 0.7))
     found, expected = (x if isinstance(x, tuple) else (x,) for x in (WAYS[way](ours, x), WAYS[way](dense, x)))
     for one, wanted in zip(found, expected, strict=True):
@@ -331,14 +367,14 @@ def test_second_derivatives_are_those_of_the_dense_computation(small_blocks, way
 
 
 @pytest.mark.parametrize("dropout_p", [0.0, 0.3])
-def test_gradgradcheck(small_blocks, dropout_p):
+def test_gradgradcheck(dropout_p):
     """With dropout too: the weights that were dropped are dropped again."""
     mask = (masks.causal() & masks.padding([5, 3])) | masks.prefix(1)
     tensors = [draw(2, *shape, requires_grad=True) for shape in ((4, 4, 3), (2, 5, 3), (2, 5, 2))]
 
     def compute(query, key, value):
         torch.manual_seed(3)
-        return blockwise.attend(query, key, value, mask, None, 0.5, dropout_p)[0]
+        return by_blocks(query, key, value, mask, 0.5, dropout_p, FEW)
 
     assert torch.autograd.gradgradcheck(compute, tensors)
     output = compute(*tensors).square().sum()
@@ -350,10 +386,10 @@ def test_gradgradcheck(small_blocks, dropout_p):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_scores_of_minus_infinity_where_all_is_open_stay_zero_on_the_way_back():
+def test_scores_of_minus_infinity_where_all_is_open_stay_zero_in_the_backward_pass():
     leaf = draw(2, 1, 300, 3, requires_grad=True)
     mask = masks.padding([300, 0]) & masks.causal()
-    output, _ = blockwise.attend(leaf, leaf, leaf, mask, None, 1 / math.sqrt(3), 0.0)
+    output = by_blocks(leaf, leaf, leaf, mask, 1 / math.sqrt(3), 0.0)
     output.sum().backward()
     assert not output[1].any()
     assert not leaf.grad[1].any()

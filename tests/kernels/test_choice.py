@@ -6,12 +6,18 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 
 from attnlib import MultiHeadAttention, attention, attention_weights, kernels, masks
-from attnlib.kernels import blockwise, choice, fused
-from attnlib.kernels.choice import choose
+from attnlib.kernels import choice, flash_cpu
+from attnlib.kernels.quarantine import is_readable
+from attnlib.kernels.sizes import ON_A_CPU, Sizes
+from tests.oracles import open_scores
 
-L = choice.FEW_KEYS
+L = ON_A_CPU.few_keys
 LONG = torch.zeros(1, 1, L, 2)
 WINDOW = masks.causal() & masks.sliding_window(16)
+
+
+def choose(query, key, value, mask, *, bias=None, **options):
+    return choice.choose(open_scores(query, key, mask, bias), is_readable(query, key, value), **options)
 
 
 @pytest.mark.parametrize(
@@ -28,9 +34,8 @@ WINDOW = masks.causal() & masks.sliding_window(16)
         (WINDOW.dense(L, L), {}, "fused"),
         (masks.from_tensor(WINDOW.dense(L, L)), {}, "fused"),
         (masks.from_tensor(WINDOW.dense(L, L)) & masks.padding([200]), {}, "blockwise"),
-        (WINDOW, {"bias": torch.zeros(L, L)}, "fused"),
-        (WINDOW, {"need_weights": True}, "explicit"),
-        (None, {"need_weights": True}, "explicit"),
+        (WINDOW, {"bias": torch.zeros(L, L)}, "blockwise"),
+        (WINDOW, {"bias": torch.zeros(L, L, requires_grad=True)}, "fused"),
         (WINDOW, {"dropout_p": 0.1}, "fused"),
     ],
 )
@@ -54,11 +59,21 @@ def test_with_dropout_blocks_pay_later():
         assert choose(long[:, :, 1:], long[:, :, 1:], long, mask, dropout_p=0.1).kernel == "fused"
 
 
-def test_dropout_without_a_mask_is_cut_into_blocks_where_the_weights_are_many(monkeypatch):
+def test_dropout_without_a_mask_is_cut_into_blocks_where_the_weights_are_many():
     assert choose(LONG, LONG, LONG, None, dropout_p=0.1).kernel == "fused"
-    monkeypatch.setattr(choice, "MANY_WEIGHTS", L * L)
-    assert choose(LONG, LONG, LONG, None, dropout_p=0.1).kernel == "blockwise"
-    assert choose(LONG, LONG, LONG, None).kernel == "fused"
+    sizes = Sizes(many_weights=L * L)
+    assert choose(LONG, LONG, LONG, None, dropout_p=0.1, sizes=sizes).kernel == "blockwise"
+    assert choose(LONG, LONG, LONG, None, sizes=sizes).kernel == "fused"
+
+
+def test_without_torchs_private_kernel_a_dense_mask_gives_the_same(monkeypatch):
+    x = torch.randn(2, 2, 2 * L, 4)
+    masks_and_options = [(WINDOW, 0.0), (masks.padding([L, 7]) & masks.causal(), 0.0)]
+    expected = [attention(x, x, x, mask, dropout_p=p) for mask, p in masks_and_options]
+    monkeypatch.setattr(flash_cpu, "_FORWARD", "_not_there")
+    assert choose(x, x, x, WINDOW) is choice.NO_FLASH
+    for (mask, p), wanted in zip(masks_and_options, expected, strict=True):
+        torch.testing.assert_close(attention(x, x, x, mask, dropout_p=p), wanted)
 
 
 def test_nothing_is_cut_into_blocks_where_numbers_cannot_be_read():
@@ -99,15 +114,15 @@ def test_transforms_of_functions_work_on_long_rows(transform):
 
 def test_the_choice_is_what_computes(monkeypatch):
     taken = []
-    for kernel in (blockwise, fused):
-        real = kernel.attend
-        monkeypatch.setattr(kernel, "attend", lambda *a, k=kernel, real=real: taken.append(k.__name__) or real(*a))
+    for name, real in choice.KERNELS.items():
+        watched = lambda *a, name=name, real=real, **options: taken.append(name) or real(*a, **options)  # noqa: E731
+        monkeypatch.setitem(choice.KERNELS, name, watched)
     layer, x = MultiHeadAttention(2, 8).eval(), torch.randn(1, L, 8)
     layer(x)
     layer(x, mask=masks.causal())
     layer(x, mask=WINDOW)
     attention_weights(LONG, LONG, WINDOW)
-    assert [name.rpartition(".")[2] for name in taken] == ["fused", "fused", "blockwise"]
+    assert taken == ["fused", "fused", "blockwise"]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch.autograd import forward_ad
 
-from attnlib import MultiHeadAttention, attention, attention_weights, functional, masks
+from attnlib import MultiHeadAttention, attention, attention_weights, masks
 from attnlib.kernels import choice
+from attnlib.kernels.choice import choose
 from attnlib.lab.memory import peak_memory
-from tests.oracles import PATHS, dense_attention, draw
+from tests.oracles import PATHS, attend, dense_attention, draw, open_scores
 from tests.random_masks import EvenUpTo
 from tests.tolerances import assert_close
 
@@ -97,8 +98,8 @@ def test_documents_with_a_batch_of_one_serve_any_batch():
 def test_masks_that_know_no_runs_are_computed_in_one_call():
     x = torch.zeros(2, 1, L, 2)
     for mask in (EvenUpTo([L, 3]), ~masks.from_tensor(torch.ones(L, L) > 0), EvenUpTo([3, 3]) | EvenUpTo([4, 4])):
-        assert choice.choose(x, x, x, mask) is choice.PAIRWISE
-    assert choice.choose(x, x, x, EvenUpTo([L, 3]) & masks.causal()) is choice.STRUCTURE
+        assert choose(open_scores(x, x, mask), readable=True) is choice.DENSE_MASK
+    assert choose(open_scores(x, x, EvenUpTo([L, 3]) & masks.causal()), readable=True) is choice.BLOCKS
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -151,7 +152,7 @@ def test_values_without_width_are_no_error():
 
 def test_weights_equal_the_output_where_the_window_is_long():
     query, key, value = draw(1, 2, L, 3), draw(1, 2, L, 3), draw(1, 2, L, 3)
-    output, weights = functional.attend(query, key, value, WINDOW, need_weights=True)
+    output, weights = attend(query, key, value, WINDOW, need_weights=True)
     assert_close(output, attention(query, key, value, WINDOW))
     assert_close(weights @ value, output)
 

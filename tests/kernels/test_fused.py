@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from attnlib import MultiHeadAttention, attention, masks
 from attnlib.kernels import fused
 from attnlib.lab.memory import peak_memory
-from tests.oracles import dense_attention, draw
+from tests.oracles import dense_attention, draw, open_scores
 from tests.tolerances import assert_close
 
 H, L, S, D_K, D_V = 3, 5, 7, 2, 4
@@ -124,7 +124,7 @@ def test_one_tensor_in_another_order_is_enough_to_tell(place):
 def test_few_queries_are_not_worth_a_copy_of_the_keys(rows, copied):
     query, key = draw(1, 2, rows, 16), turned(draw(1, 2, 29, 16))
     with mock.patch.object(F, "scaled_dot_product_attention") as torchs:
-        fused.attend(query, key, key, None, None, 0.25, 0.0)
+        fused.attend(query, key, key, open_scores(query, key), scale=0.25)
     assert (torchs.call_args.args[1].data_ptr() != key.data_ptr()) == copied
 
 
@@ -155,8 +155,8 @@ def given(device, dtype, d_v, bias):
     with FakeTensorMode(), mock.patch.object(F, "scaled_dot_product_attention", record):
         query = torch.empty(2, 6, L, 4, device=device, dtype=dtype)
         key, value = (torch.empty(2, 3, S, d, device=device, dtype=dtype) for d in (4, d_v))
-        shift = torch.empty(L, S, device=device, dtype=dtype) if bias else None
-        output, _ = fused.attend(query, key, value, None, shift, 0.5, 0.0)
+        added = torch.empty(L, S, device=device, dtype=dtype) if bias else None
+        output = fused.attend(query, key, value, open_scores(query, key, bias=added), scale=0.5)
         assert output.shape == (2, 6, L, d_v)
         assert output.dtype == dtype
     return calls[0]

@@ -9,11 +9,15 @@ from hypothesis import strategies as st
 
 from attnlib import masks
 from attnlib.kernels import explicit, online
-from tests.oracles import dense_attention, draw
+from tests.oracles import dense_attention, draw, open_scores
 from tests.random_masks import expressions
 from tests.tolerances import assert_close
 
 B, H, L, S, D_K, D_V = 2, 3, 5, 11, 3, 2
+
+
+def by_blocks_of_keys(query, key, value, mask, scale, bias=None, **options):
+    return online.with_log_sum_exp(query, key, value, open_scores(query, key, mask, bias), scale=scale, **options)
 
 
 def dense_log_sum_exp(query, key, allowed, scale):
@@ -28,7 +32,7 @@ def test_any_block_size_gives_the_dense_output_and_gradients(data, block, heads)
     tensors = [
         draw(B, h, n, d, requires_grad=True) for h, n, d in ((heads[0], L, D_K), (heads[1], S, D_K), (heads[1], S, D_V))
     ]
-    output, log_sum_exp = online.attend(*tensors, mask, None, 0.6, block=block)
+    output, log_sum_exp = by_blocks_of_keys(*tensors, mask, 0.6, block=block)
     expected = dense_attention(*tensors, allowed, 0.6)
     assert_close(output, expected)
     repeated = tensors[1].repeat_interleave(heads[0] // heads[1], dim=1)
@@ -45,13 +49,15 @@ def test_second_derivatives(kernel):
     allowed = torch.rand(3, 5) < 0.6
     allowed[1] = False
     tensors = [draw(2, *shape, requires_grad=True) for shape in ((4, 3, 2), (2, 5, 2), (2, 5, 3))]
-    assert torch.autograd.gradgradcheck(lambda *qkv: kernel.attend(*qkv, allowed, None, 0.6, 0.0)[0], tensors)
+    assert torch.autograd.gradgradcheck(
+        lambda *qkv: kernel.attend(*qkv, open_scores(*qkv[:2], allowed), scale=0.6), tensors
+    )
 
 
 def test_a_bias_and_a_mask_as_a_tensor():
     query, key, value = draw(B, H, L, D_K), draw(B, H, S, D_K), draw(B, H, S, D_V)
-    bias, allowed = draw(H, L, S), torch.arange(L * S).reshape(L, S) % 3 > 0
-    output, _ = online.attend(query, key, value, allowed, bias, 0.6, block=4)
+    bias, allowed = draw(1, H, L, S), torch.arange(L * S).reshape(L, S) % 3 > 0
+    output, _ = by_blocks_of_keys(query, key, value, allowed, 0.6, bias=bias, block=4)
     scores = (query @ key.mT * 0.6 + bias).masked_fill(~allowed, -math.inf)
     assert_close(output, torch.softmax(scores, -1) @ value)
 
@@ -61,7 +67,7 @@ def test_the_largest_score_may_come_last_or_first():
     for key in (torch.tensor([[0.0], [1.0], [2000.0]]), torch.tensor([[2000.0], [1.0], [0.0]])):
         key = key.double()
         query, value = torch.ones(1, 1).double(), torch.tensor([[1.0], [2.0], [3.0]]).double()
-        output, log_sum_exp = online.attend(query, key, value, None, None, 1.0, block=1)
+        output, log_sum_exp = by_blocks_of_keys(query, key, value, None, 1.0, block=1)
         assert output.item() == value[key.argmax()].item()
         assert log_sum_exp.item() == 2000
 
@@ -69,7 +75,9 @@ def test_the_largest_score_may_come_last_or_first():
 def test_dropout_drops_weights_after_they_are_summed():
     keys, p = 101, 0.3
     query, key = draw(1, 1, L, D_K), draw(1, 1, keys, D_K)
-    dropped, log_sum_exp = online.attend(query, key, torch.eye(keys).double()[None, None], None, None, 0.6, p, block=10)
+    dropped, log_sum_exp = by_blocks_of_keys(
+        query, key, torch.eye(keys).double()[None, None], None, 0.6, dropout_p=p, block=10
+    )
     weights = torch.softmax(query @ key.mT * 0.6, -1)
     kept = dropped != 0
     assert 0.6 < kept.double().mean() < 0.8
@@ -80,7 +88,7 @@ def test_dropout_drops_weights_after_they_are_summed():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_summed_in_float32(dtype):
     query, key, value = (draw(1, 2, 200, 8, dtype=dtype) for _ in range(3))
-    output, log_sum_exp = online.attend(query, key, value, masks.causal(), None, 0.3, block=16)
+    output, log_sum_exp = by_blocks_of_keys(query, key, value, masks.causal(), 0.3, block=16)
     exact = dense_attention(query.double(), key.double(), value.double(), masks.causal().dense(200, 200), 0.3)
     assert output.dtype == dtype
     assert log_sum_exp.dtype == torch.float32
@@ -103,7 +111,7 @@ def test_parts_of_the_keys_joined_are_all_keys(part_of, seed, closed):
     tensors = [draw(B, H, n, d, requires_grad=True) for n, d in ((L, D_K), (S, D_K), (S, D_V))]
     query, key, value = tensors
     parts = [
-        online.attend(query, key[:, :, part_of == p], value[:, :, part_of == p], allowed[:, part_of == p], None, 0.6)
+        by_blocks_of_keys(query, key[:, :, part_of == p], value[:, :, part_of == p], allowed[:, part_of == p], 0.6)
         for p in range(4)
     ]
     output, log_sum_exp = online.merge(parts)

@@ -248,7 +248,7 @@ LONG = masks.padding([S + 1, 1])
         ({"x": X}, ValueError, "memory: expected either memory or a cache made by remember\\(\\), got neither"),
         ({"x": X, "memory": MEMORY, "cache": (KVCache(), KVCache())}, ValueError, "got both"),
         ({"x": X, "cache": (KVCache(), KVCache())}, TypeError, "cache: expected one made by remember\\(\\), got tuple"),
-        ({"x": X, "cache": LayerCache(KVCache(), KVCache())}, ValueError, "cache: expected a past that grows beside"),
+        ({"x": X, "cache": LayerCache(KVCache(), KVCache())}, TypeError, "cache: expected a KVCache beside a Memory"),
         ({"x": X, "memory": MEMORY[0, 0]}, ValueError, r"memory: expected .*got \(21,\)"),
         (
             {"x": X.double(), "memory": MEMORY},
@@ -303,7 +303,7 @@ def test_sizes_that_cannot_be_are_refused(make, sizes, error, message):
 def test_a_layer_cache_is_empty_before_the_first_token():
     cache = DecoderLayer(**SIZES).remember(MEMORY)
     assert isinstance(cache, LayerCache)
-    assert (len(cache.past), len(cache.memory), cache.memory.read_only) == (0, S, True)
+    assert (len(cache.past), len(cache.memory)) == (0, S)
 
 
 @pytest.mark.parametrize("chunks", [[1, 1, 3], [2, 3]])

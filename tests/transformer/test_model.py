@@ -403,11 +403,11 @@ WRONG_CACHES = {
     ),
     "a plain tuple in layer 2": (lambda cache: [cache[0], tuple(cache[1])], TypeError, "cache: expected one made by"),
     "too few": (lambda cache: cache[:1], ValueError, "cache: expected that of 2 layers, got 1"),
-    "none": (lambda cache: [], ValueError, "cache: expected that of 2 layers, got 0"),
+    "none": (lambda cache: [], ValueError, "cache: expected that of each layer, got none"),
     "past and memory swapped": (
         lambda cache: [cache[0], LayerCache(cache[1].memory, cache[1].past)],
-        ValueError,
-        "cache: expected a past that grows beside a memory that is only read",
+        TypeError,
+        "cache: expected a KVCache beside a Memory; make it with remember.*, got a Memory beside a KVCache",
     ),
     "lengths that differ": (
         lambda cache: [cache[0], LayerCache(KVCache(), cache[1].memory)],

@@ -8,8 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnlib import masks, spans
-from attnlib.masks import Tile
+from attnlib import masks
+from attnlib.kernels import runs as of_runs
+from attnlib.kernels.runs import moves_along, of_example, runs_of, starts
+from attnlib.scores import Scores
 from tests.random_masks import expressions
 
 B, H = 2, 3
@@ -29,16 +31,17 @@ def test_what_is_left_of_a_mask_decides_as_the_mask_does(data, L, S):
     mask, allowed = data.draw(expressions(B, H, L, S))
     allowed = np.broadcast_to(allowed, (B, H, L, S))
     start, stop = sorted(data.draw(st.lists(st.integers(0, L), min_size=2, max_size=2, unique=True)))
-    examples = [(mask._example(b), slice(b, b + 1)) for b in range(B)]
+    examples = [(of_example(mask, b), slice(b, b + 1)) for b in range(B)]
     for part, batch in [*examples, (mask, slice(0, B))]:
-        runs = part._spans(L, S)(start, stop)
+        runs = runs_of(part, L, S)(start, stop)
         assert runs[-1][0] == S
         first = 0
         for last, rest in runs:
             assert first < last
             tile = torch.from_numpy(allowed[batch, :, start:stop, first:last].copy())
             if isinstance(rest, masks.Mask):
-                found = rest._tile(Tile(L, S, (start, stop), (first, last)), "cpu")
+                shape = (len(tile), H, L, S)
+                found = Scores(shape, torch.device("cpu"), rest).allowed((start, stop), (first, last))
                 assert torch.equal(found.expand(tile.shape), tile)
             else:
                 assert (tile == rest).all()
@@ -67,35 +70,35 @@ def test_what_is_left_of_a_mask_decides_as_the_mask_does(data, L, S):
     ],
 )
 def test_a_mask_tells_what_it_knows_and_no_more(mask, block, expected):
-    assert states(mask._spans(8, 8)(*block)) == expected
+    assert states(runs_of(mask, 8, 8)(*block)) == expected
 
 
 def test_what_is_left_inside_a_document_is_the_causal_mask_alone():
     mask = masks.documents([1, 1, 1, 2, 2, 2]) & masks.causal()
-    assert repr(mask._spans(6, 6)(3, 6)) == "[(3, False), (4, True), (6, Causal())]"
+    assert repr(runs_of(mask, 6, 6)(3, 6)) == "[(3, False), (4, True), (6, Causal())]"
 
 
 def test_documents_in_shreds_are_not_told_apart():
     """Else the runs of each block would be as many as the keys."""
     ids = torch.arange(128) % 2
     mask = masks.documents(ids)
-    assert mask._spans(128, 128)(0, 1) == [(128, mask)]
-    assert states(masks.documents(ids.sort().values)._spans(128, 128)(0, 1)) == "■" * 64 + "·" * 64
+    assert runs_of(mask, 128, 128)(0, 1) == [(128, mask)]
+    assert states(runs_of(masks.documents(ids.sort().values), 128, 128)(0, 1)) == "■" * 64 + "·" * 64
 
 
 def test_blocks_should_begin_where_documents_do():
     mask = ~(masks.documents([1, 1, 1, 2, 2]) & masks.causal()) | masks.documents([1, 2, 2, 2, 2])
-    assert mask._cuts(5, 5) == {0, 1, 3}
-    assert masks.documents([1, 1, 1, 2, 2])._cuts(3, 5) == {-2, 1}
+    assert starts(mask, 5, 5) == {0, 1, 3}
+    assert starts(masks.documents([1, 1, 1, 2, 2]), 3, 5) == {-2, 1}
 
 
 def test_only_masks_of_the_distance_say_so():
     distance = masks.causal() & ~masks.sliding_window(3)
-    assert distance._by_distance
+    assert moves_along(distance)
     for other in (masks.padding([3]), masks.documents([1]), masks.prefix(1), masks.from_tensor(torch.ones(1, 1) > 0)):
-        assert not other._by_distance
-        assert not (distance | other)._by_distance
-        assert not (~other)._by_distance
+        assert not moves_along(other)
+        assert not moves_along(distance | other)
+        assert not moves_along(~other)
 
 
 def test_an_example_of_a_mask_is_the_mask_of_that_example():
@@ -105,9 +108,9 @@ def test_an_example_of_a_mask_is_the_mask_of_that_example():
         | masks.from_tensor(torch.tensor([[[True]], [[False]]]).expand(2, 1, 3)[:, None]) & masks.causal()
     )
     for b in range(2):
-        assert torch.equal(mask._example(b).dense(3, 3), mask.dense(3, 3)[b : b + 1])
+        assert torch.equal(of_example(mask, b).dense(3, 3), mask.dense(3, 3)[b : b + 1])
     shared = masks.documents([1, 2]), masks.from_tensor(torch.ones(1, 2, 2) > 0), masks.causal(), masks.padding([1])
-    assert all(mask._example(0) is mask for mask in shared)
+    assert all(of_example(mask, 0) is mask for mask in shared)
 
 
 @given(st.lists(st.tuples(st.integers(-3, 9), st.integers(-3, 12), st.booleans()), max_size=4), st.integers(0, 9))
@@ -117,7 +120,7 @@ def test_runs_cover_all_keys_once(given_spans, S):
         for key in range(max(start, end), min(stop, S)):
             expected[key] = rest
         end = max(end, min(stop, S)) if max(start, end) < min(stop, S) else end
-    runs = spans.from_spans(S, given_spans)
+    runs = of_runs.from_spans(S, given_spans)
     assert states(runs) == "".join("·■"[e] for e in expected)
     assert all(a[1] is not b[1] for a, b in itertools.pairwise(runs))
 
@@ -128,8 +131,8 @@ def test_spans_hold_all_keys_that_may_be_open_and_no_wide_gap(given_runs, gap):
     letters = "".join({True: "■", False: "·", None: "?"}[rest] * width for width, rest in given_runs)
     stops = itertools.accumulate(width for width, _ in given_runs)
     runs = [(stop, rest) for stop, (_, rest) in zip(stops, given_runs, strict=True)]
-    assert spans.count_open(runs) == letters.count("■")
-    found = spans.open_spans(runs, gap)
+    assert of_runs.count_full(runs) == letters.count("■")
+    found = of_runs.open_spans(runs, gap)
     kept = set(itertools.chain.from_iterable(range(*span) for span in found))
     may_be_open = {key for key, letter in enumerate(letters) if letter != "·"}
     assert may_be_open <= kept
