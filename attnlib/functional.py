@@ -4,6 +4,7 @@ B batch, L queries, S keys, H heads, d_k and d_v the size of a key and of a valu
 """
 
 import math
+from typing import Literal, overload
 
 import torch
 from torch import Tensor
@@ -115,6 +116,26 @@ def scale_of(query: Tensor, scale: float | None = None) -> float:
     return scale if isinstance(scale, torch.SymFloat) else float(scale)  # torch takes no Fraction
 
 
+@overload
+def compute(
+    query: Tensor, key: Tensor, value: Tensor, scores: Scores, *, scale: float, need_weights: Literal[True]
+) -> tuple[Tensor, Tensor]: ...
+
+
+@overload
+def compute(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scores: Scores,
+    *,
+    scale: float,
+    dropout_p: float = 0.0,
+    need_weights: bool = False,
+    sizes: Sizes = ON_A_CPU,
+) -> tuple[Tensor, Tensor | None]: ...
+
+
 def compute(
     query: Tensor,
     key: Tensor,
@@ -126,7 +147,7 @@ def compute(
     need_weights: bool = False,
     sizes: Sizes = ON_A_CPU,
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the output (…, H, L, d_v) of checked arguments, and on request the weights (…, H, L, S) before dropout."""
+    """Return the output (…, H, L, d_v), and on request the weights (…, H, L, S) before dropout, without any check."""
     readable = is_readable(query, key, value)
     if readable and not need_weights:
         key, value, scores = few_queries.open_keys(key, value, scores, sizes)

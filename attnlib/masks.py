@@ -24,11 +24,10 @@ tensor([[1, 0, 0],
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import FunctionType
-from typing import ClassVar, NoReturn, final
+from typing import NoReturn, final
 
 import torch
 from torch import Tensor
@@ -373,7 +372,9 @@ class FromTensor(Mask):
 class _Pair(Mask):
     left: Mask
     right: Mask
-    combine: ClassVar[Callable[[Tensor, Tensor], Tensor]]
+
+    def combine(self, left: Tensor, right: Tensor) -> Tensor:
+        raise NotImplementedError
 
     def allows(self, b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
         return self.combine(self.left.allows(b, h, q, k), self.right.allows(b, h, q, k))
@@ -394,11 +395,13 @@ class _Pair(Mask):
 
 
 class Both(_Pair):
-    combine = staticmethod(operator.and_)
+    def combine(self, left: Tensor, right: Tensor) -> Tensor:
+        return left & right
 
 
 class Either(_Pair):
-    combine = staticmethod(operator.or_)
+    def combine(self, left: Tensor, right: Tensor) -> Tensor:
+        return left | right
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,7 @@
 """Multi-head attention as a module: the paper's, with grouped heads, a cache, and weights on request."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -109,7 +110,7 @@ class MultiHeadAttention(nn.Module):
             raise ValueError(f"rotary: expected one of d_k = {d_k}, got {rotary.d_k}")
         self.num_heads, self.num_kv_heads, self.dropout = num_heads, num_kv_heads, dropout
         self.d_model, self.d_k, self.d_v = d_model, d_k, d_v
-        options = {"bias": projection_bias, "device": device, "dtype": dtype}
+        options: dict[str, Any] = {"bias": projection_bias, "device": device, "dtype": dtype}
         self.wq = nn.Linear(d_model, num_heads * d_k, **options)
         self.wk = nn.Linear(d_model, num_kv_heads * d_k, **options)
         self.wv = nn.Linear(d_model, num_kv_heads * d_v, **options)
@@ -178,14 +179,13 @@ class MultiHeadAttention(nn.Module):
             queries, keys, values, scores, scale=scale, dropout_p=dropout_p, need_weights=need_weights
         )
         if weights is not None:
-            self.attn = weights.detach()
+            self.attn = weights = weights.detach()
         if self._observers:
             if weights is None:
-                # Beside the output, so that this, its gradient and what is dropped are the same with and without.
-                with torch.no_grad():
+                with torch.no_grad():  # beside the output, so that this, its gradient and what is dropped stay the same
                     _, weights = functional.compute(queries, keys, values, scores, scale=scale, need_weights=True)
             for show in self._observers:
-                show(weights.detach())
+                show(weights)
         # (B, H, L, d_v) → (B, L, H·d_v) → (B, L, d_model)
         return self.fc(heads.transpose(-3, -2).flatten(-2))
 
@@ -240,9 +240,9 @@ class MultiHeadAttention(nn.Module):
             raise ValueError("key: expected none beside a cache that remember() made: it holds the keys and values")
         key, value = self._checked_tokens(query, key, value)
         if query.is_nested:
-            others = {"mask": mask, "bias": bias, "cache": cache, "rotary": self.rotary, "need_weights": need_weights}
-            others |= {"record_attention": self._observers or None}
-            checks.nothing_beside_jagged("query", **others)
+            others = {"mask": mask, "bias": bias, "cache": cache, "rotary": self.rotary}
+            looks = {"need_weights": need_weights, "record_attention": bool(self._observers)}
+            checks.nothing_beside_jagged("query", **others, **looks)
         batch, L, S = query.shape[:-2], query.shape[-2], key.shape[-2]
         if self.rotary is not None and L != S:
             raise ValueError(f"key: rotary positions are for self-attention; expected S = {L}, got {S}")

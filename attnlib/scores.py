@@ -39,7 +39,7 @@ class Scores(NamedTuple):
         cls,
         mask: Mask | Tensor | Scores | None,
         bias: Tensor | None,
-        shape: Sequence[int],
+        shape: tuple[int, ...],
         device: torch.device,
         name: str = "mask",
     ) -> Scores:

@@ -132,13 +132,13 @@ class _RecomputedBlocks(torch.autograd.Function):
         grad_query, grad_key, grad_value = (grad_output.new_zeros(x.shape) for x in (query, key, value))
         generator = torch.Generator().manual_seed(ctx.seed)
         for queries, keys, scores in chain.from_iterable(share.rows() for share in ctx.work):
-            tensors = [query[queries], _joined(key, queries[0], keys), _joined(value, queries[0], keys)]
+            parts = query[queries], _joined(key, queries[0], keys), _joined(value, queries[0], keys)
+            q, k, v = (x.detach().requires_grad_() for x in parts)
             with torch.enable_grad():
-                tensors = [x.detach().requires_grad_() for x in tensors]
                 output, _ = explicit.with_weights(
-                    *tensors, scores, scale=ctx.scale, dropout_p=ctx.dropout_p, generator=generator
+                    q, k, v, scores, scale=ctx.scale, dropout_p=ctx.dropout_p, generator=generator
                 )
-            of_query, *of_keys = torch.autograd.grad(output, tensors, grad_output[queries])
+            of_query, *of_keys = torch.autograd.grad(output, (q, k, v), grad_output[queries])
             grad_query[queries] += of_query
             widths = [at[-1].stop - at[-1].start for at in keys]
             for at, of_key, of_value in zip(keys, *(grad.split(widths, dim=-2) for grad in of_keys), strict=True):
@@ -165,11 +165,11 @@ def _recorded_gradients(ctx: Any, grad_output: Tensor, dropout_p: float = 0.0, s
     torch's kernel has none, so the weights of all open pairs are computed and kept.
     """
     # Views, because one tensor may be query, key and value at once, and each is to get its own gradient.
-    tensors = [x.view_as(x) for x in ctx.saved_tensors[:3]]
-    wanted = [x for x in tensors if x.requires_grad]
-    output = _by_weights(*tensors, ctx.work, ctx.scale, dropout_p, seed)
+    query, key, value = (x.view_as(x) for x in ctx.saved_tensors[:3])
+    wanted = [x for x in (query, key, value) if x.requires_grad]
+    output = _by_weights(query, key, value, ctx.work, ctx.scale, dropout_p, seed)
     grads = iter(torch.autograd.grad(output, wanted, grad_output, create_graph=True))
-    return [next(grads) if x.requires_grad else None for x in tensors]
+    return [next(grads) if x.requires_grad else None for x in (query, key, value)]
 
 
 def _nothing(query: Tensor) -> tuple[Tensor, Tensor]:

@@ -72,7 +72,7 @@ def choose(
         return NO_MASK
     if mask is not None and not knows_runs(mask):
         return DENSE_MASK
-    if not (readable and math.prod(scores.shape)):
+    if not readable or math.prod(scores.shape) == 0:
         return NOT_PLAIN
     if bias is not None and bias.requires_grad:
         return LEARNED_BIAS

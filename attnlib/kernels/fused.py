@@ -14,7 +14,7 @@ from attnlib.scores import Scores
 __all__ = ["attend", "four_axes", "is_torchs_causal", "of_one_width", "rows_together", "scores_with_four_axes"]
 
 # Before, the output had query's width (pytorch/pytorch#176767).
-MPS_WANTS_ONE_WIDTH = torch.__version__ < (2, 12)
+MPS_WANTS_ONE_WIDTH = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 12)
 
 
 def attend(

@@ -58,10 +58,10 @@ def quarantine(query: Tensor, key: Tensor, value: Tensor, scores: Scores, readab
     meets = _meets(query, torch.stack([any_key, bad_key, bad_value], dim=-1), scores, readable)
     any_key, meets_key, meets_value = meets.split(1, dim=-1)
     lost_weights = (bad_query.unsqueeze(-1) & any_key) | meets_key
-    cleared = (
+    query, key, value = (
         x.masked_fill(bad.unsqueeze(-1), 0) for x, bad in ((query, bad_query), (key, bad_key), (value, bad_value))
     )
-    return Quarantined(*cleared, scores, lost_weights, lost_weights | meets_value)
+    return Quarantined(query, key, value, scores, lost_weights, lost_weights | meets_value)
 
 
 def set_nan(x: Tensor, rows: Tensor | None) -> Tensor:

@@ -30,10 +30,10 @@ def shares(scores: Scores, dtype: torch.dtype = torch.float32, sizes: Sizes = ON
         sizes: how the queries are cut.
     """
     batch, _, L, S = scores.shape
-    shape = () if scores.mask is None else scores.mask.shape(L, S)
-    if len(shape) < 3 or shape[0] == 1:
+    mask = scores.mask
+    if mask is None or len(shape := mask.shape(L, S)) < 3 or shape[0] == 1:
         return [Share(slice(0, batch), scores, dtype, sizes)]
-    own = ((b, scores.of_example(b, of_example(scores.mask, b))) for b in range(batch))
+    own = ((b, scores.of_example(b, of_example(mask, b))) for b in range(batch))
     return [Share(slice(b, b + 1), of_one, dtype, sizes) for b, of_one in own]
 
 
@@ -48,7 +48,7 @@ class Share:
 
     def __init__(self, examples: slice, scores: Scores, dtype: torch.dtype, sizes: Sizes):
         self.examples, self.scores, self.sizes = examples, scores, sizes
-        self.blocks = plan(scores.mask, *scores.shape[-2:], sizes)
+        self.blocks = plan(scores.mask, scores.shape[-2], scores.shape[-1], sizes)
         self._zero, self._closed = (
             torch.tensor(number, dtype=dtype, device=scores.device) for number in (0.0, -math.inf)
         )
@@ -82,10 +82,10 @@ class Share:
         """Return what is added to the scores of a tile, −∞ where a pair is closed; None if nothing is."""
         rows = (block.start, block.stop)
         mask = self._closed_pairs(rows, tile) if tile.partial else None
-        if self.scores.bias is None:
+        bias = self.scores.bias_among(rows, (tile.start, tile.stop))
+        if bias is None:
             return mask
-        bias = self.scores.bias_among(rows, (tile.start, tile.stop)).to(self._zero.dtype)
-        bias = bias.expand(*bias.shape[:-2], rows[1] - rows[0], tile.stop - tile.start)
+        bias = bias.to(self._zero.dtype).expand(*bias.shape[:-2], rows[1] - rows[0], tile.stop - tile.start)
         return bias.contiguous() if mask is None else torch.where(mask == -math.inf, mask, bias)
 
     def _closed_pairs(self, rows: Span, tile: Tile) -> Tensor:
@@ -106,7 +106,7 @@ class Share:
         start = block.start
         partial = [run for tile in block.tiles for run in tile.partial]
         alike = self.scores.bias is None and all(mask is None or moves_along(mask) for _, _, mask in partial)
-        tiles = [(tile.start - start, tile.stop - start) for tile in block.tiles]
+        tiles: list[tuple] = [(tile.start - start, tile.stop - start) for tile in block.tiles]
         if alike:
             tiles += [(first - start, last - start, repr(mask)) for first, last, mask in partial]
         return _Layout(block.stop - start, tuple(tiles), None if alike else start)
@@ -121,42 +121,42 @@ class _Layout(NamedTuple):
 
 
 class Group(NamedTuple):
-    """A block of all examples, or ``count`` blocks of a single example that look alike: each tile is one call.
+    """A block of all examples, or ``alike`` blocks of a single example that look alike: each tile is one call.
 
     Attributes:
         examples: which of the batch.
         block: the first of the blocks.
-        count: how many there are; each begins where the one before it ends.
+        alike: how many there are; each begins where the one before it ends.
         additive_masks: what is added to the scores of each tile, or None.
     """
 
     examples: slice
     block: Block
-    count: int
+    alike: int
     additive_masks: list[Tensor | None]
 
     def of(self, x: Tensor, part: Block | Tile) -> Tensor:
-        """Return the rows of ``part`` of ``x`` (B, H, L, …): (B|count, H, rows, …), without a copy."""
-        if self.count == 1:
+        """Return the rows of ``part`` of ``x`` (B, H, L, …): (B|alike, H, rows, …), without a copy."""
+        if self.alike == 1:
             return x[self.examples, :, part.start : part.stop]
-        return _along_the_diagonal(x[self.examples.start], part.start, part.stop, self._step, self.count)
+        return _along_the_diagonal(x[self.examples.start], part.start, part.stop, self._step, self.alike)
 
     def add(self, total: Tensor, part: Block | Tile, grad: Tensor) -> None:
         """Add ``grad`` to the rows of ``part`` of ``total``."""
-        if self.count == 1:
+        if self.alike == 1:
             total[self.examples, :, part.start : part.stop] += grad
             return
         # Rows of neighbours overlap. Those of every ``apart``-th block do not, and can be added in one go.
         apart = math.ceil((part.stop - part.start) / self._step)
-        for first in range(min(apart, self.count)):
+        for first in range(min(apart, self.alike)):
             some, further = grad[first::apart], first * self._step
             rows = part.start + further, part.stop + further
             _along_the_diagonal(total[self.examples.start], *rows, apart * self._step, len(some)).add_(some)
 
     def in_rows(self, result: Tensor) -> Tensor:
-        """(B, H, rows, …) → (B, rows, H, …); (count, H, rows, …) → (1, count · rows, H, …)."""
+        """(B, H, rows, …) → (B, rows, H, …); (alike, H, rows, …) → (1, alike · rows, H, …)."""
         result = result.transpose(1, 2)
-        return result if self.count == 1 else result.flatten(0, 1).unsqueeze(0)
+        return result if self.alike == 1 else result.flatten(0, 1).unsqueeze(0)
 
     @property
     def _step(self) -> int:

@@ -240,20 +240,20 @@ def groups(mask, B, L):
 def test_blocks_along_the_diagonal_share_calls_and_masks():
     window = masks.causal() & masks.sliding_window(100)
     alone = groups(window, 1, 5000)
-    assert sum(group.count for group in alone) == len(plan(window, 5000, 5000))
+    assert sum(group.alike for group in alone) == len(plan(window, 5000, 5000))
     assert len(alone) <= 4 + 5000 / ON_A_CPU.alike / ON_A_CPU.together
-    assert max(group.count for group in alone) == ON_A_CPU.together
+    assert max(group.alike for group in alone) == ON_A_CPU.together
     assert len({id(group.additive_masks[0]) for group in alone}) <= 4
     batch = groups(window, 2, 5000)
-    assert {group.count for group in batch} == {1}
+    assert {group.alike for group in batch} == {1}
     assert len({id(group.additive_masks[0]) for group in batch}) <= 4
 
 
 def test_blocks_whose_masks_look_at_more_than_the_distance_share_nothing():
     ids = torch.arange(640) % 3
-    assert all(group.count == 1 for group in groups(masks.documents(ids), 1, 640))
+    assert all(group.alike == 1 for group in groups(masks.documents(ids), 1, 640))
     prefix = (masks.causal() & masks.sliding_window(70)) | masks.prefix(5)
-    assert all(group.count == 1 for group in groups(prefix, 1, 640))
+    assert all(group.alike == 1 for group in groups(prefix, 1, 640))
 
 
 @pytest.mark.parametrize("together", [1, 2, 3, 32])
