@@ -2,10 +2,10 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help book serve notebooks test bench experiments execute lint clean
+.PHONY: help book serve notebooks test test-package bench experiments execute lint clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/ready: requirements.txt pyproject.toml tools/environment.py
 	$(PYTHON) tools/environment.py
@@ -19,6 +19,11 @@ serve: book  ## build the site, serve it on this machine, open it
 test: book  ## every test: package, notebooks, book, site
 	$(PY) -m pytest
 
+# attnlib's own tests, by plain pytest. Another Python, which has the extra `test`: make test-package PY=python
+test-package: $(if $(filter .venv/%,$(PY)),.venv/ready)  ## the package's tests alone, without the book
+	$(PY) -m pytest -o addopts= -ra --strict-markers --doctest-modules --doctest-ignore-import-errors \
+	    --ignore=tests/book --ignore=tests/lab --ignore=tests/test_benchmarks.py --ignore=attnlib/lab tests attnlib
+
 bench: .venv/ready  ## measure attnlib beside its peers, ten minutes; store it in benchmarks/results
 	$(PY) -m benchmarks
 
@@ -31,8 +36,8 @@ notebooks: .venv/ready  ## open the chapters in JupyterLab
 execute: .venv/ready  ## run the notebooks anew from text/ and store their outputs
 	$(PY) tools/execute.py
 
-lint: .venv/ready  ## check and format-check the code
-	$(PY) -m ruff check . && $(PY) -m ruff format --check .
+lint: .venv/ready  ## check the code, its format and its types
+	$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
 
 clean:  ## remove what the other targets made, the environment too
 	rm -rf .venv _build

@@ -111,7 +111,10 @@ class Mask:
 
         It broadcasts to (B, H, rows, columns). Overridden where that takes less time than :meth:`allows`.
         """
-        offset = sizes[1] - sizes[0]
+        offset, shape = sizes[1] - sizes[0], self.shape(*sizes)
+        if len(shape) == 4:  # where one stands for all, it is asked about the first
+            b = b[:1] if shape[0] == 1 and b.dim() else b
+            h = h[:1] if shape[1] == 1 and h.dim() else h
         q = torch.arange(rows[0] + offset, rows[1] + offset, device=b.device).unsqueeze(-1)
         allowed = self.allows(b, h, q, torch.arange(*columns, device=b.device))
         if allowed.dtype != torch.bool:
@@ -298,7 +301,7 @@ class Padding(Mask):
 
     def allows(self, b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
         lengths = self.lengths.to(k.device)
-        return k < (lengths if lengths.shape[0] == 1 else lengths[b])
+        return k < (lengths[0] if lengths.shape[0] == 1 else lengths[b])
 
     def shape(self, L: int, S: int) -> tuple[int, ...]:
         if self.longest is not None and self.longest > S:

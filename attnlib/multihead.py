@@ -197,7 +197,7 @@ class MultiHeadAttention(nn.Module):
             value: (B, S, d_model). Default: ``key``.
 
         Returns:
-            A memory: ``attend(query, cache=memory)`` equals ``attend(query, key, value)``.
+            A memory, with which ``attend(query, cache=memory)`` equals ``attend(query, key, value)``.
 
         Raises:
             ValueError: if sizes do not fit, or the layer has rotary positions, which are for self-attention.

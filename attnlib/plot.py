@@ -16,6 +16,7 @@ is no room for every name, some are left out at even distances.
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import numpy as np
 from torch import Tensor
@@ -27,7 +28,8 @@ from attnlib.masks import Mask
 try:
     import matplotlib.pyplot as plt
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
+    from matplotlib.axis import Axis, XAxis
+    from matplotlib.backend_bases import RendererBase
     from matplotlib.collections import LineCollection
     from matplotlib.lines import Line2D
     from matplotlib.patches import Rectangle
@@ -44,7 +46,7 @@ COLOUR_MAP = "Blues"
 HEAD_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MASKED_FILL, MASKED_HATCH = "#f2f2f2", "#8a8a8a"
 # How plot_plan fills runs of keys that a block of queries may not, may, or may in part attend to: without colour too.
-PLAN_STYLES = {
+PLAN_STYLES: dict[str, dict[str, Any]] = {
     "empty": {"facecolor": MASKED_FILL, "edgecolor": MASKED_HATCH, "hatch": "///"},
     "full": {"facecolor": "#4a90c4"},
     "partial": {"facecolor": "#d3e4f3", "edgecolor": "#08306b", "hatch": "..."},
@@ -61,21 +63,20 @@ def attention_heatmap(
 ) -> Axes:
     """Draw weights as a grid of cells: a row for each query, a column for each key, darker for more.
 
-    Parameters
-    ----------
-    weights: (L, S), or (H, L, S), whose mean over the heads is drawn and named so. Numbers from 0 to 1.
-    queries: L names, for the rows; their indices unless given.
-    keys: S names, for the columns; their indices unless given.
-    mask: a Mask or a bool array (L, S), True where a query may attend; the other cells are hatched.
-    ax: where to draw; the current Axes unless given.
+    Args:
+        weights: (L, S), or (H, L, S), whose mean over the heads is drawn and named so. Numbers from 0 to 1.
+        queries: L names, for the rows. Default: their indices.
+        keys: S names, for the columns. Default: their indices.
+        mask: a Mask or a bool array (L, S), True where a query may attend; the other cells are hatched.
+        ax: where to draw. Default: the current Axes.
 
-    Returns
-    -------
-    ``ax``. Each weight stands in its cell, with two digits, where the cells are large enough when the figure is drawn.
+    Returns:
+        ``ax``. Each weight stands in its cell, with two digits, where the cells are large enough when the figure is
+        drawn.
 
-    Raises
-    ------
-    ValueError: if a shape does not fit, or a weight is not in 0 … 1.
+    Raises:
+        ValueError: if a shape does not fit, or a weight is not in 0 … 1.
+        TypeError: if ``mask`` is not bool.
     """
     weights = _weights(weights)
     heads = len(weights)
@@ -97,17 +98,19 @@ def head_grid(
 ) -> Axes:
     """Draw each head's weights in a grid of its own, inside one Axes.
 
-    Parameters
-    ----------
-    weights: (H, L, S), or (L, S) for one head. Numbers from 0 to 1.
-    queries: L names, for the rows; their indices unless given.
-    keys: S names, for the columns; their indices unless given.
-    mask: a Mask or a bool array (L, S), True where a query may attend; the other cells are hatched.
-    ax: where to draw; the current Axes unless given.
+    Args:
+        weights: (H, L, S), or (L, S) for one head. Numbers from 0 to 1.
+        queries: L names, for the rows. Default: their indices.
+        keys: S names, for the columns. Default: their indices.
+        mask: a Mask or a bool array (L, S), True where a query may attend; the other cells are hatched.
+        ax: where to draw. Default: the current Axes.
 
-    Returns
-    -------
-    ``ax``, whose ``child_axes`` are the heads, first to last.
+    Returns:
+        ``ax``, whose ``child_axes`` are the heads, first to last.
+
+    Raises:
+        ValueError: if a shape does not fit, or a weight is not in 0 … 1.
+        TypeError: if ``mask`` is not bool.
     """
     weights = _weights(weights)
     ax = plt.gca() if ax is None else ax
@@ -118,7 +121,7 @@ def head_grid(
         row, column = divmod(head, columns)
         # A part of each grid's room is left for its title and labels.
         left, bottom = (column + 0.2) / columns, 1 - (row + 0.85) / rows
-        inset = ax.inset_axes([left, bottom, 0.75 / columns, 0.7 / rows])
+        inset = ax.inset_axes((left, bottom, 0.75 / columns, 0.7 / rows))
         _draw_cells(inset, head_weights, queries, keys, mask)
         inset.set_title(f"head {head}")
         if column:
@@ -140,17 +143,18 @@ def attention_lines(
 ) -> Axes:
     """Draw a line from each query (left) to each key (right), as thick as its weight.
 
-    Parameters
-    ----------
-    weights: (L, S), or (H, L, S) with at most seven heads, each in a colour of its own. Numbers from 0 to 1; a weight
-        of 0 has no line.
-    queries: L names, for the left side; their indices unless given.
-    keys: S names, for the right side; their indices unless given.
-    ax: where to draw; the current Axes unless given.
+    Args:
+        weights: (L, S), or (H, L, S) with at most seven heads, each in a colour of its own. Numbers from 0 to 1; a
+            weight of 0 has no line.
+        queries: L names, for the left side. Default: their indices.
+        keys: S names, for the right side. Default: their indices.
+        ax: where to draw. Default: the current Axes.
 
-    Raises
-    ------
-    ValueError: if a shape does not fit, or a weight is not in 0 … 1.
+    Returns:
+        ``ax``.
+
+    Raises:
+        ValueError: if a shape does not fit, or a weight is not in 0 … 1.
     """
     weights = _weights(weights)
     heads, L, S = weights.shape
@@ -192,18 +196,21 @@ def plot_mask(
 ) -> Axes:
     """Draw who may attend to whom: filled cells are open, hatched cells are masked.
 
-    Parameters
-    ----------
-    mask: a Mask, or a bool array (L, S). One that differs between examples or heads must be cut to one of them first.
-    L: how many queries.
-    S: how many keys.
-    queries: L names, for the rows; their indices unless given.
-    keys: S names, for the columns; their indices unless given.
-    ax: where to draw; the current Axes unless given.
+    Args:
+        mask: a Mask, or a bool array (L, S). One that differs between examples or heads must be cut to one of them
+            first.
+        L: how many queries.
+        S: how many keys.
+        queries: L names, for the rows. Default: their indices.
+        keys: S names, for the columns. Default: their indices.
+        ax: where to draw. Default: the current Axes.
 
-    Raises
-    ------
-    ValueError: if the mask is not (L, S), or differs between examples or heads.
+    Returns:
+        ``ax``.
+
+    Raises:
+        ValueError: if the mask is not (L, S), or differs between examples or heads.
+        TypeError: if it is not bool, or a size is not a whole number.
     """
     for name, size in (("L", L), ("S", S)):
         whole_number(name, size)
@@ -221,17 +228,18 @@ def plot_plan(mask: Mask | None, L: int, S: int, *, ax: Axes | None = None) -> A
     neighbours. A frame goes round each tile, which is one call of torch's kernel. The three kinds carry labels, for
     ``ax.legend()`` or one legend for several Axes.
 
-    Parameters
-    ----------
-    mask: a Mask, or None. One that differs between examples or heads must be cut to one of them first.
-    L: how many queries.
-    S: how many keys.
-    ax: where to draw; the current Axes unless given.
+    Args:
+        mask: a Mask, or None. One that differs between examples or heads must be cut to one of them first.
+        L: how many queries.
+        S: how many keys.
+        ax: where to draw. Default: the current Axes.
 
-    Raises
-    ------
-    ValueError: if the mask was made for other sizes, or differs between examples or heads.
-    TypeError: if it is no Mask.
+    Returns:
+        ``ax``.
+
+    Raises:
+        ValueError: if the mask was made for other sizes, or differs between examples or heads.
+        TypeError: if it is not a Mask, or a size is not a whole number.
     """
     for name, size in (("L", L), ("S", S)):
         whole_number(name, size)
@@ -259,15 +267,16 @@ def plot_softmax(
 ) -> Axes:
     """Draw one query's weights as bars, softmax(scores), with each key's score written under its name.
 
-    Parameters
-    ----------
-    scores: (S,), any numbers; −∞ for a masked key.
-    keys: the tokens' names; their indices unless given.
-    ax: where to draw; the current Axes unless given.
+    Args:
+        scores: (S,), any numbers; −∞ for a masked key.
+        keys: the tokens' names. Default: their indices.
+        ax: where to draw. Default: the current Axes.
 
-    Raises
-    ------
-    ValueError: if ``scores`` is not one row, or holds no finite number.
+    Returns:
+        ``ax``.
+
+    Raises:
+        ValueError: if ``scores`` is not one row, or holds no finite number.
     """
     scores = _array(scores)
     if scores.ndim != 1 or not np.isfinite(scores).any() or np.isnan(scores).any() or (scores == np.inf).any():
@@ -308,11 +317,11 @@ def _weights(weights: Tensor | np.ndarray) -> np.ndarray:
 
 
 def _names(argument: str, names: Sequence[str | int] | Tensor | np.ndarray | None, count: int) -> list[str]:
-    names = range(count) if names is None else names.tolist() if isinstance(names, Tensor) else names
-    names = list(map(str, names))
-    if len(names) != count:
-        raise ValueError(f"{argument}: expected {count} names, got {len(names)}")
-    return names
+    given = range(count) if names is None else names.tolist() if isinstance(names, Tensor) else names
+    texts = list(map(str, given))
+    if len(texts) != count:
+        raise ValueError(f"{argument}: expected {count} names, got {len(texts)}")
+    return texts
 
 
 def _allowed(mask: Mask | Tensor | np.ndarray | None, L: int, S: int) -> np.ndarray:
@@ -331,16 +340,19 @@ def _allowed(mask: Mask | Tensor | np.ndarray | None, L: int, S: int) -> np.ndar
     return np.broadcast_to(dense, (L, S))
 
 
-def _draw_cells(ax: Axes, cells: np.ndarray, queries, keys, mask) -> None:
+def _draw_cells(
+    ax: Axes,
+    cells: np.ndarray,
+    queries: Sequence[str | int] | None,
+    keys: Sequence[str | int] | None,
+    mask: Mask | Tensor | np.ndarray | None,
+) -> None:
     L, S = cells.shape
     queries, keys = _names("queries", queries, L), _names("keys", keys, S)
     allowed = _allowed(mask, L, S)
     ax.imshow(np.where(allowed, cells, np.nan), cmap=COLOUR_MAP, vmin=0, vmax=1, aspect="equal")
     for row, first, last in _runs(~allowed):
-        corner, width = (first - 0.5, row - 0.5), last - first + 1
-        ax.add_patch(
-            Rectangle(corner, width, 1, facecolor=MASKED_FILL, edgecolor=MASKED_HATCH, hatch="///", linewidth=0)
-        )
+        ax.add_patch(_rectangle((row, row + 1), (first, last + 1), linewidth=0, **PLAN_STYLES["empty"]))
     width, height = _cell_points(ax, L, S)
     if min(width, height) >= 6:  # closer together, the lines would hide the cells
         ax.set_xticks(np.arange(S + 1) - 0.5, minor=True)
@@ -367,7 +379,7 @@ def _fill(ax: Axes, kind: str, rows: tuple[int, int], columns: tuple[int, int]) 
     ax.add_patch(_rectangle(rows, columns, linewidth=0, label=label, **PLAN_STYLES[kind]))
 
 
-def _rectangle(rows: tuple[int, int], columns: tuple[int, int], **style) -> Rectangle:
+def _rectangle(rows: tuple[int, int], columns: tuple[int, int], **style: Any) -> Rectangle:
     """Return the rectangle round the cells of the rows and the columns, each (start, stop)."""
     return Rectangle((columns[0] - 0.5, rows[0] - 0.5), columns[1] - columns[0], rows[1] - rows[0], **style)
 
@@ -382,12 +394,12 @@ def _cell_points(ax: Axes, L: int, S: int) -> tuple[float, float]:
 def _room(axis: Axis) -> float:
     """Return the points from one place on the axis to the next, as they are now: a layout may change them."""
     box, (first, last) = axis.axes.get_window_extent(), axis.get_view_interval()
-    return abs((box.width if axis.axis_name == "x" else box.height) / (last - first)) * 72 / axis.axes.figure.dpi
+    return abs((box.width if isinstance(axis, XAxis) else box.height) / (last - first)) * 72 / axis.axes.figure.dpi
 
 
 def _name_cells(axis: Axis, names: list[str], room: float) -> None:
     """Write the names beside their cells: upright if they are too long for it, and only some if they are too many."""
-    size, along = _type_size(axis), axis.axis_name == "x"
+    size, along = _type_size(axis), isinstance(axis, XAxis)
     if names == _names("names", None, len(names)):  # indices are never turned, and stand a little apart
         _name_places(axis, names, 0, 1.3 * (len(names[-1]) * 0.62 if along else 1) * size)
     else:
@@ -395,12 +407,12 @@ def _name_cells(axis: Axis, names: list[str], room: float) -> None:
 
 
 def _name_places(axis: Axis, names: list[str], rotation: float, size: float | None = None) -> None:
-    """Write the names, or only some of them where there is less room than ``size``; that of the largest unless given.
+    """Write the names, or only some of them where there is less room than ``size`` points.
 
-    What stands between two dollar signs is no mathematics.
+    By default ``size`` is that of the largest name. What stands between two dollar signs is not mathematics.
     """
     axis.set_ticks(range(len(names)), names, rotation=rotation, parse_math=False)
-    size = _largest(axis.get_ticklabels(), axis.axis_name == "y") if size is None else size
+    size = _largest(axis.get_ticklabels(), not isinstance(axis, XAxis)) if size is None else size
     axis.set_major_locator(_Places(len(names), size))
 
 
@@ -409,10 +421,10 @@ class _Places(FixedLocator):
 
     def __init__(self, count: int, size: float):
         super().__init__(range(count))
-        self.size = size
+        self.count, self.size = count, size
 
-    def __call__(self) -> np.ndarray:
-        return self.locs[:: _step(self.size, self.axis)]
+    def __call__(self) -> Any:  # an array, as of a FixedLocator
+        return np.arange(self.count)[:: _step(self.size, cast(Axis, self.axis))]
 
 
 def _step(size: float, axis: Axis) -> int:
@@ -428,26 +440,26 @@ def _largest(texts: Sequence[Text], upwards: bool = False) -> float:
 
 def _thin_out(texts: Sequence[Text], axis: Axis) -> None:
     """Remove some of the texts at places on the axis, where they would lie on one another."""
-    step = _step(_largest(texts, axis.axis_name == "y"), axis)
+    step = _step(_largest(texts, not isinstance(axis, XAxis)), axis)
     for place, text in enumerate(texts):
         if place % step:
             text.remove()
 
 
 def _type_size(axis: Axis) -> float:
-    return axis.get_major_ticks()[0].label1.get_fontsize()
+    return float(axis.get_major_ticks()[0].label1.get_fontsize())
 
 
 class _Number(Text):
     """A weight in its cell, shown where "0.00" fits there when the figure is drawn."""
 
-    def draw(self, renderer) -> None:
+    def draw(self, renderer: RendererBase) -> None:
         # Four characters are about 2.4 times as wide as the type is high.
-        if _room(self.axes.xaxis) >= 2.4 * self.get_fontsize():
+        if self.axes is not None and _room(self.axes.xaxis) >= 2.4 * float(self.get_fontsize()):
             super().draw(renderer)
 
 
-def _write_numbers(ax: Axes, weights: np.ndarray, mask) -> None:
+def _write_numbers(ax: Axes, weights: np.ndarray, mask: Mask | Tensor | np.ndarray | None) -> None:
     """Write each weight in its cell, if it may fit there."""
     size, (L, S) = _type_size(ax.xaxis), weights.shape
     if ax.figure.get_window_extent().width / S * 72 / ax.figure.dpi < 2.4 * size:

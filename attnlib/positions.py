@@ -11,6 +11,7 @@ encoding                 acts on                 after the n = ``len(cache)`` to
 :class:`T5RelativeBias`  the scores: ``bias=``   ``relative(L, n + L)``
 =======================  ======================  ======================================
 
+>>> from attnlib.positions import sinusoidal
 >>> sinusoidal(2, 4)
 tensor([[0.0000, 1.0000, 0.0000, 1.0000],
         [0.8415, 0.5403, 0.0100, 0.9999]])
@@ -54,20 +55,20 @@ def sinusoidal(
 
     An odd d_model ends with a sine.
 
-    Parameters
-    ----------
-    length: the number of positions.
-    d_model: the width of the tokens.
-    offset: the position of the first row; with a cache, ``len(cache)``.
-    base: the slowest pair turns at nearly 1/base radians a position.
-    device: where the tensor is made; torch's default device unless given.
-    dtype: of the tensor; torch's default dtype unless given. The angles are computed in float64.
+    Args:
+        length: the number of positions.
+        d_model: the size of the tokens.
+        offset: the position of the first row; with a cache, ``len(cache)``.
+        base: the slowest pair turns at nearly 1/base radians a position.
+        device: where the tensor is made. Default: torch's default device.
+        dtype: that of the tensor. Default: torch's default dtype. The angles are computed in float64.
 
-    Raises
-    ------
-    ValueError: if a size is less than 1, ``offset`` is negative, or ``base`` is not finite and above 0.
-    TypeError: if a size or ``offset`` is no whole number, or ``base`` no number.
+    Raises:
+        ValueError: if a size is less than 1, ``offset`` is negative, or ``base`` is not finite and above 0.
+        TypeError: if a size or ``offset`` is not a whole number, or ``base`` is not a number.
 
+    >>> import torch
+    >>> from attnlib.positions import sinusoidal
     >>> sinusoidal(3, 5).shape
     torch.Size([3, 5])
     >>> torch.equal(sinusoidal(1, 5, offset=2), sinusoidal(3, 5)[2:])
@@ -92,20 +93,19 @@ class Learned(nn.Module):
 
     Unlike the other encodings, the table ends: the model knows no position beyond it.
 
-    Parameters
-    ----------
-    max_length: the number of positions.
-    d_model: the width of the tokens.
+    Args:
+        max_length: the number of positions.
+        d_model: the size of the tokens.
 
-    Attributes
-    ----------
-    weight: W, drawn from N(0, 0.02²), as Hugging Face draws those of BERT and GPT-2.
+    Attributes:
+        weight: W, drawn from N(0, 0.02²), as Hugging Face draws those of BERT and GPT-2.
 
-    Raises
-    ------
-    ValueError: if a size is less than 1.
-    TypeError: if a size is no whole number.
+    Raises:
+        ValueError: if a size is less than 1.
+        TypeError: if a size is not a whole number.
 
+    >>> import torch
+    >>> from attnlib.positions import Learned
     >>> learned = Learned(max_length=8, d_model=4)
     >>> learned(3).shape
     torch.Size([3, 4])
@@ -120,16 +120,15 @@ class Learned(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the table anew."""
+        """Draw a new table."""
         nn.init.normal_(self.weight, std=0.02)
 
     def forward(self, length: int, offset: int = 0) -> Tensor:
         """Return the vectors (length, d_model) of the positions from ``offset`` on; with a cache, ``len(cache)``.
 
-        Raises
-        ------
-        ValueError: if ``length`` is less than 1, ``offset`` is negative, or a position is beyond the table.
-        TypeError: if one is no whole number.
+        Raises:
+            ValueError: if ``length`` is less than 1, ``offset`` is negative, or a position is beyond the table.
+            TypeError: if one is not a whole number.
         """
         length, offset = whole_number("length", length), whole_number("offset", offset, at_least=0)
         if offset + length > self.max_length:
@@ -164,20 +163,20 @@ class Rotary(nn.Module):
         half-split       pair       0 1 2 0 1 2        i with i + d_k/2: GPT-NeoX, Hugging Face's Llama
         interleaved      pair       0 0 1 1 2 2        neighbours: the paper, GPT-J, Meta's Llama
 
-    Parameters
-    ----------
-    d_k: the width of a head, even.
-    base: the slowest pair turns at nearly 1/base radians a position.
-    scaling: what positions are divided by, so that a model reads texts that many times longer than it was trained on:
-        position interpolation (Chen et al., 2023, equation 4), Hugging Face's ``"linear"`` factor.
-    layout: ``"half-split"`` or ``"interleaved"``.
+    Args:
+        d_k: the size of a query and of a key in each head, even.
+        base: the slowest pair turns at nearly 1/base radians a position.
+        scaling: what positions are divided by, so that a model reads texts that many times longer than it was trained
+            on: position interpolation (Chen et al., 2023, equation 4), Hugging Face's ``"linear"`` factor.
+        layout: ``"half-split"`` or ``"interleaved"``.
 
-    Raises
-    ------
-    ValueError: if ``d_k`` is odd or less than 2, ``base`` or ``scaling`` is not finite and above 0, or ``layout`` is
-        another.
-    TypeError: if ``d_k`` is no whole number, or ``base`` or ``scaling`` no number.
+    Raises:
+        ValueError: if ``d_k`` is odd or less than 2, ``base`` or ``scaling`` is not finite and above 0, or ``layout``
+            is another.
+        TypeError: if ``d_k`` is not a whole number, or ``base`` or ``scaling`` is not a number.
 
+    >>> import torch
+    >>> from attnlib.positions import Rotary
     >>> rotary = Rotary(d_k=2)
     >>> rotary(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
     tensor([[1.0000, 0.0000],
@@ -198,10 +197,9 @@ class Rotary(nn.Module):
     def forward(self, x: Tensor, offset: int = 0) -> Tensor:
         """Turn ``x`` (…, L, d_k), whose first row stands at position ``offset``; with a cache, ``len(cache)``.
 
-        Raises
-        ------
-        ValueError: if the last axis is not d_k wide.
-        TypeError: if ``x`` is not a floating-point tensor, or ``offset`` no whole number.
+        Raises:
+            ValueError: if the size of the last axis is not d_k.
+            TypeError: if ``x`` is not a floating-point tensor, or ``offset`` is not a whole number.
         """
         if not x.is_floating_point():
             raise TypeError(f"x: expected a floating-point tensor, got {x.dtype}")
@@ -209,11 +207,11 @@ class Rotary(nn.Module):
             raise ValueError(f"x: expected (…, L, d_k = {self.d_k}), got {tuple(x.shape)}")
         if not isinstance(offset, int):
             offset = whole_number("offset", offset, at_least=-sys.maxsize)  # only differences count
-        # Half precision is widened for the products, and rounded once.
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        cos, sin = self._cos_and_sin(wide, offset)
-        a, b = _split_pairs(wide, self.layout)
-        return torch.addcmul(wide * cos, _join_pairs(b, a, self.layout), sin).to(x.dtype)
+        # Half precision becomes float32 for the products, and is rounded once.
+        precise = x.to(torch.promote_types(x.dtype, torch.float32))
+        cos, sin = self._cos_and_sin(precise, offset)
+        a, b = _split_pairs(precise, self.layout)
+        return torch.addcmul(precise * cos, _join_pairs(b, a, self.layout), sin).to(x.dtype)
 
     def _cos_and_sin(self, x: Tensor, offset: int) -> tuple[Tensor, Tensor]:
         # Not buffers: those would be rounded when the module is cast to half precision.
@@ -227,7 +225,16 @@ class Rotary(nn.Module):
         return f"d_k={self.d_k}, base={self.base}, scaling={self.scaling}, layout={self.layout!r}"
 
 
-def _tables(start, length, d_k, base, scaling, layout, dtype, device) -> tuple[Tensor, Tensor]:
+def _tables(
+    start: int,
+    length: int,
+    d_k: int,
+    base: float,
+    scaling: float,
+    layout: str,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
     """Return cos θ and, with the sign that it has in the equation, sin θ: (length, d_k) each."""
     angles = _angles(start, length, d_k, base, device, scaling)
     cos, sin = angles.cos().to(device, dtype), angles.sin().to(device, dtype)
@@ -235,7 +242,9 @@ def _tables(start, length, d_k, base, scaling, layout, dtype, device) -> tuple[T
 
 
 @lru_cache(maxsize=2)
-def _remembered_tables(start, length, d_k, base, scaling, layout, dtype) -> tuple[np.ndarray, np.ndarray]:
+def _remembered_tables(
+    start: int, length: int, d_k: int, base: float, scaling: float, layout: str, dtype: type[np.floating]
+) -> tuple[np.ndarray, np.ndarray]:
     """:func:`_tables`, made once for the queries and keys of all layers.
 
     In NumPy: a tensor made in inference mode, or inside a transform of torch.func, is of no use outside. And on a CPU
@@ -248,24 +257,25 @@ def _remembered_tables(start, length, d_k, base, scaling, layout, dtype) -> tupl
     return np.cos(angles).astype(dtype), np.sin(angles).astype(dtype)
 
 
-def _angles(start: int, length: int, width: int, base: float, device: torch.device, scaling: float = 1.0) -> Tensor:
-    """Return θ (length, ⌈width/2⌉) of each position and pair of columns: position / scaling · base^(−2i/width).
+def _angles(start: int, length: int, size: int, base: float, device: torch.device, scaling: float = 1.0) -> Tensor:
+    """Return θ (length, ⌈size/2⌉) of each position and pair of columns: position / scaling · base^(−2i/size).
 
     In float64: float32 knows the angle at position 100 000 to two digits after the point only.
     """
     device = _with_float64(device)
     positions = torch.arange(start, start + length, dtype=torch.float64, device=device)
-    speeds = base ** (torch.arange(0, width, 2, dtype=torch.float64, device=device) / -width)
+    speeds = base ** (torch.arange(0, size, 2, dtype=torch.float64, device=device) / -size)
     return torch.outer(positions / scaling, speeds)
 
 
 def _split_pairs(x: Tensor, layout: str) -> tuple[Tensor, Tensor]:
     """Return the first and the second column of each pair: (…, 2n) → (…, n), (…, n)."""
-    return x.chunk(2, dim=-1) if layout == "half-split" else x.unflatten(-1, (-1, 2)).unbind(-1)
+    a, b = x.chunk(2, dim=-1) if layout == "half-split" else x.unflatten(-1, (-1, 2)).unbind(-1)
+    return a, b
 
 
 def _join_pairs(a: Tensor, b: Tensor, layout: str) -> Tensor:
-    """The inverse of :func:`_split_pairs`."""
+    """Undo :func:`_split_pairs`: (…, n), (…, n) → (…, 2n)."""
     return torch.cat([a, b], dim=-1) if layout == "half-split" else torch.stack([a, b], dim=-1).flatten(-2)
 
 
@@ -284,15 +294,14 @@ def alibi_slopes(num_heads: int) -> Tensor:
     then every other one of the power of two above, from the first on, until there are H. This function does as the code
     does, because models such as BLOOM are trained with it.
 
-    Parameters
-    ----------
-    num_heads: H, the number of heads.
+    Args:
+        num_heads: H, the number of heads.
 
-    Raises
-    ------
-    ValueError: if ``num_heads`` is less than 1.
-    TypeError: if it is no whole number.
+    Raises:
+        ValueError: if ``num_heads`` is less than 1.
+        TypeError: if it is not a whole number.
 
+    >>> from attnlib.positions import alibi_slopes
     >>> alibi_slopes(3)
     tensor([0.0625, 0.0039, 0.2500])
     """
@@ -331,19 +340,18 @@ def alibi(
     The last query stands at the last key. The paper looks back only: add ``masks.causal()``. Without it, a sentence and
     its mirror image are alike. S must count all keys: a bias with a single column would be broadcast, and say nothing.
 
-    Parameters
-    ----------
-    num_heads: H, the number of heads; for the slopes where H is no power of two, see :func:`alibi_slopes`.
-    L: the number of queries.
-    S: the number of keys; L unless given. With a cache, ``len(cache) + L``.
-    dtype: torch's default dtype unless given.
-    device: where the tensor is made; torch's default device unless given.
+    Args:
+        num_heads: H, the number of heads; for the slopes where H is not a power of two, see :func:`alibi_slopes`.
+        L: the number of queries.
+        S: the number of keys. Default: L. With a cache, ``len(cache) + L``.
+        dtype: that of the tensor. Default: torch's default dtype.
+        device: where the tensor is made. Default: torch's default device.
 
-    Raises
-    ------
-    ValueError: if a size is less than 1.
-    TypeError: if a size is no whole number, or ``dtype`` is not a floating-point one.
+    Raises:
+        ValueError: if a size is less than 1.
+        TypeError: if a size is not a whole number, or ``dtype`` is not a floating-point one.
 
+    >>> from attnlib.positions import alibi, alibi_slopes
     >>> alibi(2, 2, 3)[0, 0] / alibi_slopes(2)[0]
     tensor([[-1.,  0., -1.],
             [-2., -1.,  0.]])
@@ -352,10 +360,10 @@ def alibi(
     dtype = torch.get_default_dtype() if dtype is None else dtype
     if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise TypeError(f"dtype: expected a floating-point dtype, got {dtype}")
-    wide = torch.promote_types(dtype, torch.float32)  # half precision cannot count to 4000
-    slopes = torch.tensor(_slopes(num_heads), dtype=wide, device=device)
+    precise = torch.promote_types(dtype, torch.float32)  # half precision cannot count to 4000
+    slopes = torch.tensor(_slopes(num_heads), dtype=precise, device=device)
     backwards = -_distances(L, S, device).abs()
-    return _over_scores(torch.outer(slopes, backwards.to(wide)).to(dtype), L, S)
+    return _over_scores(torch.outer(slopes, backwards.to(precise)).to(dtype), L, S)
 
 
 class T5RelativeBias(nn.Module):
@@ -368,7 +376,7 @@ class T5RelativeBias(nn.Module):
     All layers of T5 share one W: make one module for them, and give its result to each layer. (In Hugging Face's T5 the
     encoder's layers share one, and the decoder's another.)
 
-    Short distances have a bucket each, longer ones share wider and wider buckets. Of N buckets, e = ⌊N/2⌋ are exact;
+    Short distances have a bucket each, longer ones share larger and larger buckets. Of N buckets, e = ⌊N/2⌋ are exact;
     the distance d ≥ 0 falls into (the authors' code)::
 
         b(d, N) = d                                                             if d < e
@@ -377,24 +385,23 @@ class T5RelativeBias(nn.Module):
         bidirectional    bucket(n) = b(|n|, N) + (N if n > 0)      N = num_buckets/2
         otherwise        bucket(n) = b(max(−n, 0), N)              N = num_buckets
 
-    Parameters
-    ----------
-    num_heads: H, the number of heads.
-    num_buckets: the number of rows of W, half of them for each direction if ``bidirectional``.
-    max_distance: from here on at the latest, all distances share the last bucket.
-    bidirectional: whether keys after the query have buckets of their own (T5's encoder), or share that of distance 0
-        (T5's decoder, where a causal mask hides them).
+    Args:
+        num_heads: H, the number of heads.
+        num_buckets: the number of rows of W, half of them for each direction if ``bidirectional``.
+        max_distance: from here on at the latest, all distances share the last bucket.
+        bidirectional: whether keys after the query have buckets of their own (T5's encoder), or share that of distance
+            0 (T5's decoder, where a causal mask hides them).
 
-    Attributes
-    ----------
-    weight: W, drawn from N(0, 0.02²).
+    Attributes:
+        weight: W, drawn from N(0, 0.02²).
 
-    Raises
-    ------
-    ValueError: if a size is less than 1, ``num_buckets`` is too small or does not split into two directions, or
-        ``max_distance`` is within the exact buckets.
-    TypeError: if a size is no whole number.
+    Raises:
+        ValueError: if a size is less than 1, ``num_buckets`` is too small or does not split into two directions, or
+            ``max_distance`` is within the exact buckets.
+        TypeError: if a size is not a whole number.
 
+    >>> import torch
+    >>> from attnlib.positions import T5RelativeBias
     >>> relative = T5RelativeBias(num_heads=1, num_buckets=4, max_distance=3, bidirectional=False)
     >>> _ = relative.weight.data.copy_(torch.arange(4.0)[:, None])  # to see the buckets
     >>> relative(2, 5)[0, 0].int()
@@ -414,21 +421,19 @@ class T5RelativeBias(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the table anew."""
+        """Draw a new table."""
         nn.init.normal_(self.weight, std=0.02)
 
     def forward(self, L: int, S: int | None = None) -> Tensor:
         """Return the bias (1, H, L, S) of L queries and S keys, the last query at the last key.
 
-        Parameters
-        ----------
-        L: the number of queries.
-        S: the number of keys; L unless given. With a cache, ``len(cache) + L``.
+        Args:
+            L: the number of queries.
+            S: the number of keys. Default: L. With a cache, ``len(cache) + L``.
 
-        Raises
-        ------
-        ValueError: if a size is less than 1.
-        TypeError: if a size is no whole number.
+        Raises:
+            ValueError: if a size is less than 1.
+            TypeError: if a size is not a whole number.
         """
         L, S = _sizes(L, S)
         buckets = self._buckets(_distances(L, S, _with_float64(self.weight.device)))

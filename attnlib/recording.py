@@ -12,13 +12,13 @@ from attnlib.multihead import MultiHeadAttention
 __all__ = ["Record", "record_attention"]
 
 
-class Record(Mapping):
+class Record(Mapping[str, Tensor]):
     """The weights of each attention layer by its name in the model: ``record[name]`` is (B, H, L, S).
 
     A layer that was called more than once shows its last call; :meth:`calls` has all.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._calls: dict[str, list[Tensor]] = {}
 
     def __getitem__(self, name: str) -> Tensor:
@@ -33,7 +33,11 @@ class Record(Mapping):
         return len(self._calls)
 
     def calls(self, name: str) -> tuple[Tensor, ...]:
-        """Return the weights of every call of the layer, first to last; KeyError if there was none."""
+        """Return the weights of every call of the layer, first to last.
+
+        Raises:
+            KeyError: if there was none.
+        """
         self[name]
         return tuple(self._calls[name])
 
@@ -50,11 +54,10 @@ def record_attention(model: nn.Module) -> Iterator[Record]:
     recorded where its ``forward`` calls that of the class. A compiled model runs as plain PyTorch inside the block;
     the block itself must not stand inside a compiled function.
 
-    Raises
-    ------
-    ValueError: if the model holds no :class:`MultiHeadAttention`.
-    TypeError: if it is no module.
-    RuntimeError: inside a compiled function.
+    Raises:
+        ValueError: if the model holds no :class:`MultiHeadAttention`.
+        TypeError: if it is not a module.
+        RuntimeError: inside a compiled function.
 
     >>> import torch
     >>> from attnlib import MultiHeadAttention, record_attention

@@ -6,22 +6,29 @@ nothing here imports torch.
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+Array = np.ndarray | Sequence[Any]  # a matrix may come as its rows
 
-def dot(a, b):
+
+def dot(a: Array, b: Array) -> Any:
     """Return the dot product of two vectors of equal length.
 
+    >>> from attnlib.reference import dot
     >>> dot([1, 2, 0], [2, 1, 5])
     4
     """
     return sum(x * y for x, y in zip(a, b, strict=True))
 
 
-def matmul(a, b):
+def matmul(a: Array, b: Array) -> np.ndarray:
     """Return the matrix product (n, m) · (m, p) → (n, p): rows of ``a`` times columns of ``b``.
 
+    >>> import numpy as np
+    >>> from attnlib.reference import matmul
     >>> matmul(np.array([[1, 2]]), np.array([[3], [4]]))
     array([[11]])
     """
@@ -29,21 +36,25 @@ def matmul(a, b):
     return np.array([[dot(row, column) for column in b.T] for row in a])
 
 
-def scores(query, key, scale=1):
+def scores(query: Array, key: Array, scale: float = 1) -> np.ndarray:
     """Return the scores (L, S): each query's dot product with each key, times ``scale``.
 
+    >>> import numpy as np
+    >>> from attnlib.reference import scores
     >>> scores(np.array([[1, 2]]), np.array([[3, 0], [0, 1]]))
     array([[3, 2]])
     """
     return matmul(query, np.asarray(key).T) * scale
 
 
-def softmax(row, allowed=None):
+def softmax(row: Array, allowed: Array | None = None) -> np.ndarray:
     """Return non-negative weights that sum to 1, in the ratio exp(row[i]) : exp(row[j]).
 
     The largest score is subtracted first, which changes no ratio and keeps exp from overflowing. Entries that are not
     ``allowed`` weigh 0; if none is allowed, all do.
 
+    >>> import math
+    >>> from attnlib.reference import softmax
     >>> softmax([0.0, math.log(3)])
     array([0.25, 0.75])
     """
@@ -55,11 +66,16 @@ def softmax(row, allowed=None):
     return np.array(powers) / sum(powers)
 
 
-def attention_weights(query, key, mask=None, *, bias=None, scale=None):
-    """Return the weights (L, S): softmax(Q·Kᵀ·scale + bias), row by row; ``scale`` is 1/√d_k unless given.
+def attention_weights(
+    query: Array, key: Array, mask: Array | None = None, *, bias: Array | None = None, scale: float | None = None
+) -> np.ndarray:
+    """Return the weights (L, S): softmax(Q·Kᵀ·scale + bias), row by row.
 
-    ``mask`` (L, S) is True where a query may attend (Vaswani et al., 2017, equation 1 and section 3.2.3).
+    ``mask`` (L, S) is True where a query may attend (Vaswani et al., 2017, equation 1 and section 3.2.3). ``scale``:
+    1/√d_k by default.
 
+    >>> import numpy as np
+    >>> from attnlib.reference import attention_weights
     >>> attention_weights(np.array([[1.0, 0.0]]), np.array([[5.0, 1.0], [5.0, 9.0]]))
     array([[0.5, 0.5]])
     """
@@ -69,22 +85,46 @@ def attention_weights(query, key, mask=None, *, bias=None, scale=None):
     return np.array([softmax(row, open_) for row, open_ in zip(shifted, allowed, strict=True)])
 
 
-def attention(query, key, value, mask=None, *, bias=None, scale=None):
+def attention(
+    query: Array,
+    key: Array,
+    value: Array,
+    mask: Array | None = None,
+    *,
+    bias: Array | None = None,
+    scale: float | None = None,
+) -> np.ndarray:
     """Return the output (L, d_v): for each query the average of the values under its weights.
 
+    >>> import numpy as np
+    >>> from attnlib.reference import attention
     >>> attention(np.array([[1.0]]), np.array([[2.0], [2.0]]), np.array([[0.0], [8.0]]))
     array([[4.]])
     """
     return matmul(attention_weights(query, key, mask, bias=bias, scale=scale), value)
 
 
-def multi_head_attention(query, key, value, wq, wk, wv, wo, num_heads, mask=None, *, num_kv_heads=None):
+def multi_head_attention(
+    query: Array,
+    key: Array,
+    value: Array,
+    wq: Array,
+    wk: Array,
+    wv: Array,
+    wo: Array,
+    num_heads: int,
+    mask: Array | None = None,
+    *,
+    num_kv_heads: int | None = None,
+) -> np.ndarray:
     """Return MultiHead(Q, K, V) (L, d_model): attention in each head, then the heads side by side times ``wo``.
 
     Inputs (L, d_model) and (S, d_model); ``wq`` (d_model, H·d_k), ``wk`` (d_model, H_kv·d_k), ``wv``
     (d_model, H_kv·d_v), ``wo`` (H·d_v, d_model), applied from the right as in the paper (Vaswani et al., 2017,
     section 3.2.2). Query head h reads key head h // (H / H_kv) (Ainslie et al., 2023).
 
+    >>> import numpy as np
+    >>> from attnlib.reference import multi_head_attention
     >>> identity = np.eye(2)
     >>> x = np.array([[1.0, 0.0], [1.0, 0.0]])
     >>> multi_head_attention(x, x, x, identity, identity, identity, identity, num_heads=2)
@@ -100,9 +140,10 @@ def multi_head_attention(query, key, value, wq, wk, wv, wo, num_heads, mask=None
     return matmul(np.concatenate(heads, axis=1), wo)
 
 
-def softmax_jacobian(weights):
+def softmax_jacobian(weights: Array) -> np.ndarray:
     """Return the Jacobian (S, S) of softmax at its output p: ∂p_i/∂s_j = p_i·(δ_ij − p_j).
 
+    >>> from attnlib.reference import softmax_jacobian
     >>> softmax_jacobian([0.5, 0.5])
     array([[ 0.25, -0.25],
            [-0.25,  0.25]])
@@ -111,9 +152,19 @@ def softmax_jacobian(weights):
     return np.array([[weights[i] * ((i == j) - weights[j]) for j in size] for i in size])
 
 
-def attention_gradients(query, key, value, grad_output, mask=None, *, scale=None):
+def attention_gradients(
+    query: Array,
+    key: Array,
+    value: Array,
+    grad_output: Array,
+    mask: Array | None = None,
+    *,
+    scale: float | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return (∂/∂Q, ∂/∂K, ∂/∂V) of Σ output·grad_output, by the chain rule through each step of the forward pass.
 
+    >>> import numpy as np
+    >>> from attnlib.reference import attention_gradients
     >>> q, k, v = np.array([[1.0]]), np.array([[1.0], [1.0]]), np.array([[0.0], [2.0]])
     >>> attention_gradients(q, k, v, np.array([[1.0]]))[2]
     array([[0.5],

@@ -62,7 +62,10 @@ class Scores(NamedTuple):
         if isinstance(mask, Scores):
             if bias is None and mask.shape == shape and mask.device == device:
                 return mask
-            mask = mask.mask
+            given, mask = mask, mask.mask
+            if bias is not None and given.bias is not None:
+                raise ValueError("bias: expected none beside checked scores that have one, got a second")
+            bias = given.bias if bias is None else bias
         if bias is not None:
             _check_bias(bias, shape, device)
         if mask is None:
@@ -113,7 +116,7 @@ class Scores(NamedTuple):
             pairs = side_by_side(wide)
             mask = FromTensor(pairs[None] if pairs.dim() == 3 else pairs)
         if bias is not None and bias.shape[-1] != 1:
-            bias = side_by_side([bias[..., start:stop] for start, stop in spans])
+            bias = side_by_side([bias[..., start:stop] for start, stop in spans] or [bias[..., :0]])
         shape = (*batch, last - first, sum(stop - start for start, stop in spans))
         return Scores(shape, self.device, mask, bias)
 

@@ -60,7 +60,8 @@ PADDED_LENGTHS = (256, 365, 475, 585, 694, 804, 914, 1024)
 
 def cases(*, quick: bool = False) -> list[Case]:
     """Return all cases in the order in which they are measured and shown; with ``quick`` those that take no time."""
-    found = [*_layers(), *_layers_with_weights(), *_small_layers(), *_masked_heads(), *_decoding(), *_memory()]
+    found = [*_layers(), *_layers_with_weights(), *_small_layers(), *_masked_heads()]
+    found += [*_decoding(), *_decoding_under_masks(), *_memory()]
     return [_without_flex(case) for case in found if _is_quick(case)] if quick else found
 
 
@@ -145,19 +146,33 @@ def _small_layers() -> Iterator[Case]:
 
 def _masked_heads() -> Iterator[Case]:
     rows = (
-        ("window", "causal window 256", {"B": 1, "L": 4096}, heads.causal_window(256), {DENSE: 0.14, FLEX: 0.75}),
+        ("window", "causal window 256", {"B": 1, "L": 4096}, heads.causal_window(256), {DENSE: 0.14, FLEX: 0.9}),
         (
             "documents",
             "8 packed documents",
             {"B": 1, "L": 4096},
             heads.packed_documents(DOCUMENT_LENGTHS),
-            {DENSE: 0.14},
+            {DENSE: 0.1},
         ),
-        ("padded", "8 padded sequences", {"B": 8, "L": 1024}, heads.padded(PADDED_LENGTHS), {DENSE: 0.55}),
+        (
+            "padded",
+            "8 padded sequences",
+            {"B": 8, "L": 1024},
+            heads.padded(PADDED_LENGTHS),
+            {DENSE: 0.55, heads.ROWS: 0.66},
+        ),
+        (
+            "padded-causal",
+            "8 padded sequences, causal",
+            {"B": 8, "L": 1024},
+            heads.causal_and_padded(PADDED_LENGTHS),
+            {DENSE: 0.55},
+        ),
     )
     for name, words, sizes, make_mask, targets in rows:
         for dtype, training in ((torch.float32, False), (torch.float32, True), (torch.bfloat16, False)):
-            others = [DENSE, heads.ROWS] if name == "padded" else [DENSE, FLEX] if dtype == torch.float32 else [DENSE]
+            others = [DENSE, FLEX] if dtype == torch.float32 and not name.startswith("padded") else [DENSE]
+            others += [heads.ROWS] * (name == "padded")
             yield Case(
                 section=HEADS,
                 row=words,
@@ -197,6 +212,24 @@ def _decoding() -> Iterator[Case]:
             contenders=dict(contenders),
             targets=targets,
         )
+
+
+def _decoding_under_masks() -> Iterator[Case]:
+    for kind, words, B, lengths, ratio in (
+        ("window", "one token under a window of 256", 1, (512, 8192), 1.2),
+        ("left-padding", "one token after prompts padded on the left", 4, (512, 4096), 1.1),
+    ):
+        for L in lengths:
+            yield Case(
+                section=DECODING,
+                row=words,
+                key=f"decoding-{kind}-{L}-{_suffix(torch.float32, False)}",
+                title=f"{words}, length {L}",
+                sizes={"B": B, "L": L, "H": 8, "d_model": 512},
+                problem=partial(decoding.problem, mask=kind),
+                contenders=dict(decoding.ONE_TOKEN_UNDER_A_MASK),
+                targets={decoding.BY_HAND: ratio},
+            )
 
 
 def _memory() -> Iterator[Case]:

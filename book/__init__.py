@@ -3,17 +3,16 @@
 numbering      a chapter carries the number of its part
 place          under its title: part, page, what came before, what comes next
 inventories    where other projects document the names that docstrings mention, kept as text
-docstrings     the sections of attnlib's docstrings
 mathematics    MathJax without a request to another host
 figures        drawings in their size, panels side by side
 pages          what is mended in each finished page: labels, folding, icons
 front          index.html at the root of the site
 """
 
-from . import docstrings, front, inventories, mathematics, numbering, pages, place
+from . import front, inventories, mathematics, numbering, pages, place
 
 
 def setup(app):
-    for part in (numbering, place, inventories, docstrings, mathematics, pages, front):
+    for part in (numbering, place, inventories, mathematics, pages, front):
         part.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

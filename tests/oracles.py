@@ -48,7 +48,7 @@ def with_weights(query, key, value, mask=None, **kwargs):
 
 
 SMALLEST = Sizes(
-    few_keys=0, few_keys_with_dropout=0, many_weights=0, few_queries=0,
+    few_keys=0, few_keys_with_dropout=0, few_pairs=0, many_weights=0, few_queries=0,
     block=2, alike=1, smallest=1, long=2, gap=1, rows=2,
 )  # fmt: skip
 

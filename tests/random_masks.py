@@ -1,4 +1,8 @@
-"""Random mask expressions of any size, beside the bool arrays that they stand for, built pair by pair."""
+"""Random masks of any size, beside the bool arrays that they stand for, built pair by pair.
+
+One generator for all tests. It draws each kind that the package has, kinds of somebody's own that kernels know nothing
+of, and what ``&``, ``|`` and ``~`` make of them.
+"""
 
 import numpy as np
 import torch
@@ -7,17 +11,39 @@ from hypothesis import strategies as st
 from attnlib import masks
 
 
-class EvenUpTo(masks.Mask):
-    """A mask of somebody's own: of the first keys of each example, every other one. It knows no runs."""
+class Repeated(masks.Mask):
+    """A kind of somebody's own: a small bool array over (b, h, q, k), repeated without end along each axis.
 
-    def __init__(self, lengths):
-        self.lengths = torch.as_tensor(lengths)
+    It looks at the axes along which the array is longer than 1, and does not say how many examples or heads there are.
+    """
 
-    def shape(self, L, S):
-        return (len(self.lengths), 1, 1, S)
+    def __init__(self, pattern):
+        self.pattern = torch.as_tensor(pattern)
 
     def allows(self, b, h, q, k):
-        return (k < self.lengths.to(k.device)[b]) & (k % 2 == 0)
+        pattern, at = self.pattern.to(k.device), (b, h, q, k)
+        looked_at = [axis for axis, size in enumerate(pattern.shape) if size > 1]
+        rests = tuple(at[axis] % pattern.shape[axis] for axis in looked_at)
+        return pattern.squeeze()[rests] if rests else pattern.squeeze()
+
+    def array(self, B, H, L, S):
+        """Return the bool array that the mask stands for, each axis that it looks at whole, and 1 where not."""
+        positions = np.arange(B), np.arange(H), np.arange(S - L, S), np.arange(S)
+        looked_at = [at if size > 1 else [0] for at, size in zip(positions, self.pattern.shape, strict=True)]
+        rests = [np.mod(at, size) for at, size in zip(looked_at, self.pattern.shape, strict=True)]
+        return self.pattern.numpy()[np.ix_(*rests)]
+
+
+class RepeatedFor(Repeated):
+    """The same, which says that it is made for B examples of H heads."""
+
+    def __init__(self, pattern, B, H):
+        super().__init__(pattern)
+        self.B, self.H = B, H
+
+    def shape(self, L, S):
+        sizes = zip((self.B, self.H, L, S), self.pattern.shape, strict=True)
+        return tuple(size if of_pattern > 1 else 1 for size, of_pattern in sizes)
 
 
 def _pairs(L, S, allowed):
@@ -25,11 +51,26 @@ def _pairs(L, S, allowed):
     return np.array([[allowed(S - L + i, j) for j in range(S)] for i in range(L)], dtype=bool).reshape(L, S)
 
 
+KINDS_WITH_A_SHAPE = [
+    "causal",
+    "window",
+    "prefix",
+    "padding",
+    "documents",
+    "documents of each example",
+    "pairs",
+    "pairs of each example",
+    "pairs of each head",
+    "own",
+]
+KINDS = [*KINDS_WITH_A_SHAPE, "own without a shape"]  # the last has no dense form where it looks at b or h
+
+
 @st.composite
-def leaves(draw, B, H, L, S):
-    """Draw one mask, and its array that broadcasts to (B, H, L, S)."""
-    kinds = ["causal", "window", "prefix", "padding", "pairs", "pairs of each example", "pairs of each head", "own"]
-    kind = draw(st.sampled_from(kinds + ["documents", "documents of each example"] * (L <= S)))
+def leaves(draw, B, H, L, S, *, kinds=KINDS):
+    """Draw one mask of one of ``kinds``, and its array that broadcasts to (B, H, L, S)."""
+    # Packed queries are the last of the keys, so there are no more of them.
+    kind = draw(st.sampled_from([kind for kind in kinds if L <= S or not kind.startswith("documents")]))
     random = np.random.default_rng(draw(st.integers(0, 2**16)))
     match kind:
         case "causal":
@@ -49,9 +90,12 @@ def leaves(draw, B, H, L, S):
         case "documents of each example":
             ids = _ids(draw, random, (draw(st.sampled_from([1, B])), S))
             return masks.documents(ids), (ids[:, S - L :, None] == ids[:, None])[:, None]
-        case "own":
-            lengths = random.integers(0, S + 1, B)
-            return EvenUpTo(lengths), ((np.arange(S) < lengths[:, None]) & (np.arange(S) % 2 == 0))[:, None, None]
+        case "own" | "own without a shape":
+            looks_at = draw(st.tuples(*[st.booleans()] * 4))
+            sizes = [size if looked_at else 1 for size, looked_at in zip((2, 3, 5, 2), looks_at, strict=True)]
+            pattern = random.random(sizes) < 0.6
+            mask = RepeatedFor(pattern, B, H) if kind == "own" else Repeated(pattern)
+            return mask, mask.array(B, H, L, S)
     shape = {"pairs": (L, S), "pairs of each example": (B, 1, L, S), "pairs of each head": (1, H, 1, S)}[kind]
     allowed = random.random(shape) < draw(st.sampled_from([0.05, 0.5, 0.95]))
     return masks.from_tensor(torch.from_numpy(allowed)), allowed
@@ -63,10 +107,10 @@ def _ids(draw, random, shape):
     return np.sort(ids, axis=-1) if draw(st.booleans()) else ids
 
 
-def expressions(B, H, L, S):
-    """Draw a mask combined by ``&``, ``|`` and ``~``, and its array, combined by NumPy."""
+def expressions(B, H, L, S, *, kinds=KINDS):
+    """Draw a mask combined by ``&``, ``|`` and ``~`` of ``kinds``, and its array, combined by NumPy."""
     return st.recursive(
-        leaves(B, H, L, S),
+        leaves(B, H, L, S, kinds=kinds),
         lambda inner: st.one_of(
             inner.map(lambda a: (~a[0], ~a[1])),
             st.tuples(inner, inner).map(lambda ab: (ab[0][0] & ab[1][0], ab[0][1] & ab[1][1])),

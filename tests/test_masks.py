@@ -5,12 +5,15 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._subclasses import FakeTensorMode
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-from attnlib import masks
+from attnlib import attention, masks
 from tests.oracles import NoArithmetic
+from tests.random_masks import KINDS, KINDS_WITH_A_SHAPE, Repeated, RepeatedFor, expressions, leaves
+from tests.tolerances import assert_close
 
 B, H, L, S = 2, 3, 5, 7
 
@@ -159,12 +162,17 @@ EVERY_MASK = {
     "causal": masks.causal(),
     "window": masks.sliding_window(3),
     "padding": masks.padding([7, 3]),
+    "padding, alike for all": masks.padding([3]),
     "documents": masks.documents([1, 1, 1, 2, 2, 3, 3]),
+    "documents, alike for all": masks.documents([[1, 1, 1, 2, 2, 3, 3]]),
     "documents of each example": masks.documents([[1, 1, 1, 2, 2, 3, 3], [1, 2, 2, 2, 2, 2, 3]]),
     "prefix": masks.prefix(2),
     "pairs": masks.from_tensor(torch.arange(L * S).reshape(L, S) % 3 > 0),
     "pairs of each example": masks.from_tensor(torch.arange(B * L * S).reshape(B, L, S) % 5 > 1),
     "pairs of each head": masks.from_tensor(torch.arange(H * S).reshape(1, H, 1, S) % 4 > 0),
+    "own": RepeatedFor(torch.arange(2 * 3 * 5 * 2).reshape(2, 3, 5, 2) % 7 > 1, B, H),
+    "own, alike for all": Repeated(torch.arange(5 * 2).reshape(1, 1, 5, 2) % 3 > 0),
+    "not": ~masks.padding([7, 3]),
     "combined": masks.causal() & masks.padding([7, 3]) | ~masks.prefix(4),
 }
 
@@ -172,47 +180,14 @@ EVERY_MASK = {
 # ---------------------------------------------------------------------------------------------------------------------
 # Algebra
 
-expressions = st.recursive(
-    st.sampled_from(sorted(EVERY_MASK)).map(EVERY_MASK.__getitem__),
-    lambda inner: st.one_of(
-        inner.map(lambda m: ("~", m)),
-        st.tuples(inner, inner).map(lambda m: ("&", *m)),
-        st.tuples(inner, inner).map(lambda m: ("|", *m)),
-    ),
-    max_leaves=6,
-)
 
-
-def combined(expression):
-    """Return an expression as a Mask."""
-    match expression:
-        case ("~", a):
-            return ~combined(a)
-        case ("&", a, b):
-            return combined(a) & combined(b)
-        case ("|", a, b):
-            return combined(a) | combined(b)
-    return expression
-
-
-def combined_dense(expression):
-    """Return an expression as a bool array (B, H, L, S), combined by NumPy."""
-    match expression:
-        case ("~", a):
-            return np.logical_not(combined_dense(a))
-        case ("&", a, b):
-            return np.logical_and(combined_dense(a), combined_dense(b))
-        case ("|", a, b):
-            return np.logical_or(combined_dense(a), combined_dense(b))
-    return expression.dense(L, S).expand(B, H, L, S).numpy()
-
-
-@given(expressions)
-def test_the_algebra_of_masks_is_the_algebra_of_their_dense_forms(expression):
-    mask = combined(expression)
+@settings(max_examples=100)
+@given(st.data(), st.integers(1, 11), st.integers(1, 13))
+def test_the_algebra_of_masks_is_the_algebra_of_their_dense_forms(data, L, S):
+    mask, array = data.draw(expressions(B, H, L, S, kinds=KINDS_WITH_A_SHAPE))
     dense = mask.dense(L, S)
-    assert mask.shape(L, S) == dense.shape
-    np.testing.assert_array_equal(dense.expand(B, H, L, S).numpy(), combined_dense(expression))
+    assert mask.shape(L, S) == dense.shape == array.shape
+    np.testing.assert_array_equal(dense.numpy(), array)
 
 
 @pytest.mark.parametrize("combine", [lambda m: m and m, lambda m: m or m, lambda m: not m])
@@ -266,6 +241,20 @@ def test_a_mask_of_ones_own_that_looks_at_the_example_must_say_how_many_there_ar
         mask.dense(3, 3)
 
 
+@pytest.mark.parametrize(("B", "H"), [(1, 1), (1, 3), (2, 1)])
+def test_a_mask_of_ones_own_for_one_example_or_one_head_has_a_dense_form(B, H):
+    mask = RepeatedFor(torch.tensor([True, False, False, True, True, False] * 2).reshape(2, 3, 1, 2), B, H)
+    for combined in (mask, ~mask, mask & masks.causal()):
+        assert combined.dense(L, S).shape == combined.shape(L, S)
+    np.testing.assert_array_equal(mask.dense(L, S).numpy(), mask.array(B, H, L, S))
+
+
+def test_a_mask_of_ones_own_for_one_example_serves_any_batch():
+    x = torch.randn(3, H, S, 11)
+    mask = RepeatedFor(torch.arange(2 * 5 * 2).reshape(2, 1, 5, 2) % 3 > 0, 1, H)
+    assert_close(attention(x, x, x, mask)[2:], attention(x[2:], x[2:], x[2:], mask))
+
+
 def test_a_mask_of_ones_own_must_be_bool_and_must_be_defined():
     class Numbers(masks.Mask):
         def allows(self, b, h, q, k):
@@ -275,6 +264,82 @@ def test_a_mask_of_ones_own_must_be_bool_and_must_be_defined():
         Numbers().dense(2, 2)
     with pytest.raises(NotImplementedError, match=r"Mask: expected a method allows\(self, b, h, q, k\)"):
         masks.Mask().dense(2, 2)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Pair by pair: the four arguments are FlexAttention's
+
+
+def positions(L, S, device=None):
+    """Return the examples, heads, queries and keys as tensors that broadcast to (B, H, L, S)."""
+    b, h = torch.arange(B, device=device).view(B, 1, 1, 1), torch.arange(H, device=device).view(H, 1, 1)
+    return b, h, torch.arange(S - L, S, device=device).view(L, 1), torch.arange(S, device=device)
+
+
+def pair_by_pair_under_vmap(mask, L, S):
+    """Return ``mask.allows`` of scalars, as FlexAttention calls a ``mask_mod``."""
+    allows = mask.allows
+    for axes in [(None, None, None, 0), (None, None, 0, None), (None, 0, None, None), (0, None, None, None)]:
+        allows = torch.vmap(allows, in_dims=axes)
+    return allows(*(at.flatten() for at in positions(L, S)))
+
+
+@pytest.mark.parametrize(("L", "S"), [(5, 7), (7, 7), (1, 7)])
+@pytest.mark.parametrize("name", [name for name in EVERY_MASK if not name.startswith("pairs")])
+def test_allows_is_the_dense_form_pair_by_pair(name, L, S):
+    mask = EVERY_MASK[name]
+    dense = mask.dense(L, S).expand(B, H, L, S)
+    assert torch.equal(mask.allows(*positions(L, S)).expand(B, H, L, S), dense)
+    assert torch.equal(pair_by_pair_under_vmap(mask, L, S), dense)
+    on_meta = mask.allows(*positions(L, S, "meta"))
+    assert (on_meta.dtype, on_meta.device.type) == (torch.bool, "meta")
+    assert on_meta.expand(B, H, L, S).shape == dense.shape
+
+
+@settings(max_examples=100)
+@given(st.data(), st.integers(1, 7), st.integers(2, 11))
+def test_allows_of_any_mask_is_its_array_pair_by_pair(data, L, S):
+    mask, array = data.draw(expressions(B, H, L, S))
+    expected = torch.from_numpy(np.broadcast_to(array, (B, H, L, S)).copy())
+    assert torch.equal(mask.allows(*positions(L, S)).expand(B, H, L, S), expected)
+    assert torch.equal(pair_by_pair_under_vmap(mask, L, S), expected)
+    assert mask.allows(*positions(L, S, "meta")).expand(B, H, L, S).is_meta
+    b, h, q, k = positions(L, S)
+    some = expected[:, :, -2:, 1::3]
+    assert torch.equal(mask.allows(b, h, q[-2:], k[1::3]).expand(some.shape), some)
+
+
+def mask_mod(mask, L, S):
+    """Return a mask as FlexAttention takes it: its queries begin at 0, and of a method it would count the ``self``."""
+    return lambda b, h, q, k: mask.allows(b, h, q + S - L, k)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=9)
+@given(data=st.data(), L=st.integers(1, 7))
+def test_flexattention_takes_each_kind_as_its_mask_mod(kind, data, L):
+    S = 7
+    mask, array = data.draw(leaves(B, H, L, S, kinds=[kind]))
+    block_mask = create_block_mask(mask_mod(mask, L, S), B, H, L, S, device="cpu", BLOCK_SIZE=1)
+    assert torch.equal(block_mask.to_dense().bool(), torch.from_numpy(np.broadcast_to(array, (B, H, L, S)).copy()))
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("name", EVERY_MASK)
+def test_flexattention_under_a_mask_equals_attention(name):
+    mask, L, S = EVERY_MASK[name], 7 if name.startswith("documents") else 5, 7
+    query, key, value = torch.randn(B, H, L, 11), torch.randn(B, H, S, 11), torch.randn(B, H, S, 13)
+    block_mask = create_block_mask(mask_mod(mask, L, S), B, H, L, S, device="cpu", BLOCK_SIZE=4)
+    assert_close(flex_attention(query, key, value, block_mask=block_mask), attention(query, key, value, mask))
+
+
+def test_pairs_with_one_column_for_all_keys_do_not_know_where_their_rows_stand():
+    mask = masks.from_tensor(torch.arange(B * L).reshape(B, 1, L, 1) % 3 > 0)
+    assert mask.dense(L, S).shape == (B, 1, L, 1)
+    with pytest.raises(
+        ValueError, match=r"tensor: expected S columns, to know where the rows stand, got \(2, 1, 5, 1\)"
+    ):
+        mask.allows(*positions(L, S))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -372,6 +437,7 @@ def test_lengths_that_hold_no_numbers_are_believed():
 
 def test_no_lengths_at_all_are_lengths_of_no_examples():
     assert masks.padding([]).dense(L, S).shape == (0, 1, 1, S)
+    assert masks.documents([]).dense(0, 0).shape == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -382,7 +448,7 @@ def test_no_lengths_at_all_are_lengths_of_no_examples():
         (bools(1, H, L, 1), bools(L, S), (1, H, L, S)),
     ],
 )
-def test_combined_masks_broadcast(left, right, shape):
+def test_combineds_broadcast(left, right, shape):
     mask = masks.from_tensor(left) & masks.from_tensor(right)
     assert mask.shape(L, S) == mask.dense(L, S).shape == shape
 

@@ -1,15 +1,18 @@
 """The package as a whole: what it imports, in which order, what it says, what it ships."""
 
 import ast
+import builtins
 import doctest
 import importlib
 import inspect
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -86,6 +89,7 @@ def test_a_missing_matplotlib_names_the_extra_to_install():
 
 
 def test_submodules_are_there_after_import_attnlib():
+    pytest.importorskip("matplotlib")
     run = python(
         "import sys, attnlib; assert {'plot', 'reference', 'transformer'} <= set(dir(attnlib)); "
         "assert 'matplotlib' not in sys.modules and 'attnlib.transformer' not in sys.modules; "
@@ -148,18 +152,14 @@ def test_every_public_name_is_explained_with_an_example_that_runs(name):
         assert doctest.DocTestParser().get_examples(inspect.getdoc(thing))
 
 
-# Still to be mended: the examples of these begin without their imports. A source that is done leaves the list.
-RUN_INSIDE_THEIR_MODULE = {
-    "kernels/runs.py", "positions.py", "reference.py", "transformer/__init__.py", "transformer/decoding.py",
-}  # fmt: skip
+# What the examples of a module need beside torch and NumPy: the extras of pyproject.toml.
+NEEDED_BY = {"plot": ["matplotlib"], "lab": ["matplotlib", "IPython", "tqdm", "num2words"]}
 
 
 def docstrings():
-    """Return every docstring of attnlib with an example, by its place; those of the lab are read in the book alone."""
+    """Return every docstring of attnlib with an example, by its place."""
     found = {}
     for path in SOURCES:
-        if module_of(path) == "lab" or str(path.relative_to(PACKAGE)) in RUN_INSIDE_THEIR_MODULE:
-            continue
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
                 text = ast.get_docstring(node) or ""
@@ -171,11 +171,51 @@ def docstrings():
 @pytest.mark.parametrize("place", sorted(docstrings()))
 def test_an_example_runs_as_copied(place):
     """In an empty namespace: it begins with its imports."""
+    for needed in NEEDED_BY.get(module_of(PACKAGE / place.partition(":")[0]), ()):
+        pytest.importorskip(needed)
     test = doctest.DocTestParser().get_doctest(docstrings()[place], {}, place, None, None)
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE, verbose=False)
     output = []
     runner.run(test, out=output.append)
     assert not runner.failures, "".join(output)
+
+
+def sections():
+    """Return every section of attnlib's docstrings: where, its name, its entries by name, what may be named there."""
+    found = []
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.ClassDef | ast.FunctionDef):
+                continue
+            text = ast.get_docstring(node) or ""
+            makers = [part for part in ast.walk(node) if getattr(part, "name", "") == "__init__"]
+            function = node if isinstance(node, ast.FunctionDef) else makers[0] if makers else None
+            arguments = (
+                {part.arg for part in ast.walk(function.args) if isinstance(part, ast.arg)} if function else set()
+            )
+            underlined = re.findall(r"^ *(\w+)\n *-{3,}$", text, re.MULTILINE)
+            place = f"{path.relative_to(PACKAGE)}:{node.name}"
+            found += [(place, f"{name}, underlined", [], arguments) for name in underlined]
+            for heading, body in re.findall(r"^([A-Z]\w+):\n((?: {4}.*\n?|\n(?= {4}))+)", text, re.MULTILINE):
+                entries = re.findall(r"^ {4}(\S.*)", body, re.MULTILINE)
+                found.append((place, heading, entries, arguments))
+    return found
+
+
+@pytest.mark.parametrize(("place", "heading", "entries", "arguments"), sections())
+def test_a_section_of_a_docstring_is_read_as_it_is_meant(place, heading, entries, arguments):
+    """By napoleon, which makes the page of the API: `name: text`; a colon in "Returns" would end a type."""
+    names = [entry.partition(": ")[0] for entry in entries]
+    if heading == "Args":
+        assert set(names) <= arguments
+    elif heading == "Raises":
+        assert all(issubclass(getattr(builtins, name), Exception) for name in names)
+        assert len(set(names)) == len(names)
+    elif heading == "Attributes":
+        assert all(name.isidentifier() for name in names)
+    else:
+        assert heading == "Returns"
+        assert ":" not in re.sub(r"``.*?``|:\w+:`.*?`", "", entries[0])
 
 
 def test_the_signatures_are_those_of_the_design():
@@ -208,6 +248,34 @@ def test_every_data_file_is_listed_to_be_shipped():
         package = next(folder for folder in file.parents if (folder / "__init__.py").exists())
         listed = patterns.get(".".join(package.relative_to(ROOT).parts), [])
         assert any(fnmatch(str(file.relative_to(package)), pattern) for pattern in listed), file
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """What `pip install` would install, built from a copy without a network: its names, and what it says of itself."""
+    pytest.importorskip("setuptools", minversion="77")
+    source = tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    shutil.copytree(PACKAGE, source / "attnlib", ignore=shutil.ignore_patterns("__pycache__"))
+    build = "from setuptools.build_meta import build_wheel; build_wheel('.')"
+    run = subprocess.run([sys.executable, "-c", build], cwd=source, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    with ZipFile(*source.glob("*.whl")) as archive:
+        (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return set(archive.namelist()), archive.read(metadata).decode("utf-8")
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel):
+    names, _ = wheel
+    files = {p.relative_to(ROOT).as_posix() for p in PACKAGE.rglob("*") if p.is_file() and p.suffix != ".pyc"}
+    assert {name for name in names if ".dist-info/" not in name} == files
+
+
+def test_the_wheel_says_that_it_is_typed(wheel):
+    names, metadata = wheel
+    assert "attnlib/py.typed" in names
+    assert "\nClassifier: Typing :: Typed\n" in metadata
 
 
 def test_every_folder_is_a_package():

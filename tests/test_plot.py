@@ -3,11 +3,14 @@
 import io
 from itertools import pairwise
 
-import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+
+pytest.importorskip("matplotlib")
+
+import matplotlib
+import matplotlib.pyplot as plt
 from matplotlib.text import Text
 
 from attnlib import masks, plot

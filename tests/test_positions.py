@@ -213,6 +213,7 @@ def test_the_defaults_are_a_base_of_ten_thousand_no_scaling_and_halves():
 
 @pytest.mark.parametrize("rope", [{"rope_type": "default"}, {"rope_type": "linear", "factor": 4.0}])
 def test_half_split_equals_hugging_faces_llama(rope):
+    pytest.importorskip("transformers")
     from transformers import LlamaConfig
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
 
@@ -228,6 +229,7 @@ def test_half_split_equals_hugging_faces_llama(rope):
 
 
 def test_interleaved_equals_hugging_faces_gpt_j():
+    pytest.importorskip("transformers")
     from transformers.models.gptj.modeling_gptj import apply_rotary_pos_emb, create_sinusoidal_positions
 
     x = draw(B, H, L, WIDTH, dtype=torch.float32)
@@ -450,6 +452,7 @@ def test_slopes_by_hand(num_heads, exponents):
 @pytest.mark.parametrize("num_heads", [1, 3, 4, 7, 12, 16])
 def test_alibi_equals_hugging_faces_bloom(num_heads):
     """Theirs is shifted row by row, which the softmax does not see."""
+    pytest.importorskip("transformers")
     from transformers.models.bloom.modeling_bloom import build_alibi_tensor
 
     theirs = build_alibi_tensor(torch.ones(1, L), num_heads, torch.float32)[:, 0]
@@ -529,6 +532,7 @@ def showing_buckets(num_buckets, max_distance, bidirectional):
 
 
 def hugging_faces_t5(num_buckets, max_distance, bidirectional):
+    pytest.importorskip("transformers")
     from transformers import T5Config
     from transformers.models.t5.modeling_t5 import T5Attention
 

@@ -1,6 +1,7 @@
 """The README's example runs, and prints what its comments say."""
 
 import re
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -18,7 +19,19 @@ def test_readmes_picture_is_there():
 
 
 def test_readmes_commands_are_targets_of_the_makefile():
-    commands = re.findall(r"(?:^|`)make (\w+)", (ROOT / "README.md").read_text("utf-8"), flags=re.MULTILINE)
-    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text("utf-8"), flags=re.MULTILINE)
-    assert {"book", "test"} <= set(commands)
+    commands = re.findall(r"(?:^|`)make ([\w-]+)", (ROOT / "README.md").read_text("utf-8"), flags=re.MULTILINE)
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), flags=re.MULTILINE)
+    assert {"book", "test", "test-package"} <= set(commands)
     assert set(commands) <= set(targets)
+
+
+def test_readmes_versions_are_those_that_are_asked_for_and_installed():
+    """The table's lowest are what pyproject.toml asks for; its highest are what requirements.txt pins."""
+    readme, pins = ((ROOT / name).read_text("utf-8") for name in ("README.md", "requirements.txt"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    for name in ("torch", "NumPy"):
+        (tested,) = re.findall(rf"^\| {name} \| (.+?) \|", readme, flags=re.MULTILINE)
+        (asked,) = (d.partition(">=")[2] for d in project["dependencies"] if d.startswith(f"{name.lower()}>="))
+        (pinned,) = re.findall(rf"^{name.lower()}==(.+)$", pins, flags=re.MULTILINE)
+        assert f"{tested.split(', ')[0]}.".startswith(f"{asked}.")
+        assert tested.split(", ")[-1] == pinned

@@ -41,6 +41,7 @@ IS_CAUSAL = Choice("fused", "torch's is_causal is this mask")
 NOT_PLAIN = Choice("fused", "only plain tensors on a CPU, outside of compiled graphs, can be cut into blocks")
 NO_FLASH = Choice("fused", "this torch has no flash kernel for CPUs that gives its log-sum-exp")
 TOO_FEW = Choice("fused", "there are too few keys for a plan to pay")
+EACH_IS_SMALL = Choice("fused", "each example has a mask of its own, and too few pairs for a call of its own")
 BLOCKS = Choice("blockwise", "the mask says which runs of keys are open")
 RECOMPUTED = Choice("blockwise", "with dropout, torch's kernel would store all weights")
 
@@ -84,8 +85,11 @@ def choose(
         return NO_MASK
     if not dropout_p and fused.is_torchs_causal(scores, scale):
         return IS_CAUSAL
-    fewest = sizes.few_keys_with_dropout if dropout_p else sizes.few_keys
-    return TOO_FEW if fewest > scores.shape[-1] else BLOCKS
+    L, S = scores.shape[-2:]
+    if (sizes.few_keys_with_dropout if dropout_p else sizes.few_keys) > S:
+        return TOO_FEW
+    differs = len(shape := mask.shape(L, S)) > 2 and shape[0] > 1
+    return EACH_IS_SMALL if differs and math.prod(scores.shape[1:]) < sizes.few_pairs else BLOCKS
 
 
 def kernel_of(choice: Choice, sizes: Sizes = ON_A_CPU) -> Kernel:

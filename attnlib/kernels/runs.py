@@ -44,6 +44,7 @@ def runs_of(mask: Mask, L: int, S: int) -> RunsOfQueries:
     What holds for all queries is found once.
 
     >>> from attnlib import masks
+    >>> from attnlib.kernels.runs import runs_of
     >>> runs_of(masks.causal(), 6, 6)(3, 6)
     [(4, True), (6, Causal())]
     """
@@ -174,6 +175,12 @@ def _(mask: Documents, L: int, S: int) -> set[int]:
     return {begin - (S - L) for begin in _stretches(mask.ids)[0]}
 
 
+@starts.register
+def _(mask: Padding, L: int, S: int) -> set[int]:
+    # From the last key on a causal mask beside it closes nothing more.
+    return {mask.lengths.tolist()[0] - (S - L)} if mask.lengths.shape[0] == 1 else set()
+
+
 @starts.register(Both | Either)
 def _(mask: Both | Either, L: int, S: int) -> set[int]:
     return starts(mask.left, L, S) | starts(mask.right, L, S)
@@ -243,6 +250,7 @@ def from_spans(S: int, spans: Iterable[tuple[int, int, Left]]) -> Runs:
 
     A span may begin before the first key, end after the last, or hold nothing.
 
+    >>> from attnlib.kernels.runs import from_spans
     >>> from_spans(9, [(-2, 3, True), (5, 5, True), (7, 20, True)])
     [(3, True), (7, False), (9, True)]
     """
@@ -261,6 +269,7 @@ def from_spans(S: int, spans: Iterable[tuple[int, int, Left]]) -> Runs:
 def combined(left: Runs, right: Runs, rule: Callable[[Left, Left], Left]) -> Runs:
     """Return ``rule``, :func:`both` or :func:`either`, of two rows of runs over the same keys.
 
+    >>> from attnlib.kernels.runs import both, combined
     >>> combined([(4, True), (6, False)], [(2, False), (6, True)], both)
     [(2, False), (4, True), (6, False)]
     """
@@ -277,6 +286,7 @@ def combined(left: Runs, right: Runs, rule: Callable[[Left, Left], Left]) -> Run
 def both(left: Left, right: Left) -> Left:
     """Return what ``left & right`` leaves.
 
+    >>> from attnlib.kernels.runs import both
     >>> both(True, False), both(True, True)
     (False, True)
     """
@@ -290,6 +300,7 @@ def both(left: Left, right: Left) -> Left:
 def either(left: Left, right: Left) -> Left:
     """Return what ``left | right`` leaves.
 
+    >>> from attnlib.kernels.runs import either
     >>> either(True, False), either(False, False)
     (True, False)
     """
@@ -303,6 +314,7 @@ def either(left: Left, right: Left) -> Left:
 def inverted(runs: Runs) -> Runs:
     """Return what ``~`` the mask that left these runs leaves.
 
+    >>> from attnlib.kernels.runs import inverted
     >>> inverted([(4, True), (6, False)])
     [(4, False), (6, True)]
     """
@@ -312,6 +324,7 @@ def inverted(runs: Runs) -> Runs:
 def open_spans(runs: Runs, gap: int) -> list[Span]:
     """Return the (start, stop) of the keys that are not empty; fewer than ``gap`` empty ones between are kept.
 
+    >>> from attnlib.kernels.runs import open_spans
     >>> open_spans([(4, True), (6, False), (7, True), (20, False), (23, True)], gap=3)
     [(0, 7), (20, 23)]
     """
@@ -328,6 +341,7 @@ def open_spans(runs: Runs, gap: int) -> list[Span]:
 def count_full(runs: Runs) -> int:
     """Return how many keys are full.
 
+    >>> from attnlib.kernels.runs import count_full
     >>> count_full([(4, True), (6, False), (7, True)])
     5
     """

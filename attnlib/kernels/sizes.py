@@ -12,6 +12,7 @@ class Sizes:
     Attributes:
         few_keys: fewer are computed in one call under a dense mask.
         few_keys_with_dropout: the same where weights are dropped: there, the backward pass computes blocks again.
+        few_pairs: of an example with a mask of its own; a call for each example takes longer than one for all.
         many_weights: with dropout, torch stores all weights several times; from so many on, memory matters more.
         few_queries: no more than these are computed with the open keys, in one call, without a plan.
         many_elements: of the keys of a single query. Fewer are read twice in less time than its weights take.
@@ -30,6 +31,7 @@ class Sizes:
 
     few_keys: int = 256
     few_keys_with_dropout: int = 512
+    few_pairs: int = 2**19
     many_weights: int = 2**26
     few_queries: int = 64
     many_elements: int = 2**17

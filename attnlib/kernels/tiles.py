@@ -70,19 +70,23 @@ class Share:
     def rows(self) -> Iterator[tuple[tuple, list[tuple], Scores]]:
         """Yield, for a few queries at a time, where they are, where each tile's keys are, and their scores."""
         for block in self.blocks:
-            spans = [(tile.start, tile.stop) for tile in block.tiles]
-            keys = [(self.examples, slice(None), slice(*span)) for span in spans]
             masked = any(tile.partial for tile in block.tiles)
             scores = self.scores if masked else self.scores._replace(mask=None)
             for start in range(block.start, block.stop, self.sizes.rows):
-                rows = start, min(start + self.sizes.rows, block.stop)
-                yield (self.examples, slice(None), slice(*rows)), keys, scores.among(spans, rows)
+                stop = min(start + self.sizes.rows, block.stop)
+                spans = [(tile.start, tile.stop) for tile in block.tiles]
+                if block.tiles and block.tiles[-1].is_triangle:  # these queries see no key after their own
+                    spans[-1] = (spans[-1][0], spans[-1][0] + stop - block.start)
+                keys = [(self.examples, slice(None), slice(*span)) for span in spans]
+                yield (self.examples, slice(None), slice(start, stop)), keys, scores.among(spans, (start, stop))
 
     def _additive_mask(self, block: Block, tile: Tile) -> Tensor | None:
         """Return what is added to the scores of a tile, −∞ where a pair is closed; None if nothing is."""
         rows = (block.start, block.stop)
-        mask = self._closed_pairs(rows, tile) if tile.partial else None
         bias = self.scores.bias_among(rows, (tile.start, tile.stop))
+        if bias is None and tile.is_triangle:
+            return None
+        mask = self._closed_pairs(rows, tile) if tile.partial else None
         if bias is None:
             return mask
         bias = bias.to(self._zero.dtype).expand(*bias.shape[:-2], rows[1] - rows[0], tile.stop - tile.start)

@@ -1,6 +1,7 @@
 """What each key adds to each query: its weight, times its value after the output projection."""
 
 from contextlib import ExitStack
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,16 +16,17 @@ def contributions(layer: MultiHeadAttention, value: Tensor, weights: Tensor) -> 
 
     Section 2.3 of "Attention is Not Only a Weight" (Kobayashi et al., 2020).
 
-    Parameters
-    ----------
-    layer: the layer; a bias of its output projection belongs to no key and is left out.
-    value: (B, S, d_model), the tokens that the layer takes its values from.
-    weights: (B, H, L, S), what the layer gave to them.
+    Args:
+        layer: the layer; a bias of its output projection belongs to no key and is left out.
+        value: (B, S, d_model), the tokens that the layer takes its values from.
+        weights: (B, H, L, S), what the layer gave to them.
 
-    Returns
-    -------
-    (B, H, L, S).
+    Returns:
+        (B, H, L, S).
 
+    >>> import torch
+    >>> from attnlib import MultiHeadAttention
+    >>> from attnlib.lab.contributions import contributions
     >>> layer = MultiHeadAttention(num_heads=2, d_model=4)
     >>> x = torch.randn(1, 3, 4)
     >>> _ = layer.eval()(x, need_weights=True)
@@ -38,29 +40,30 @@ def contributions(layer: MultiHeadAttention, value: Tensor, weights: Tensor) -> 
 
 
 @torch.no_grad()
-def weights_and_contributions(model: nn.Module, *inputs) -> dict[str, tuple[Tensor, Tensor]]:
+def weights_and_contributions(model: nn.Module, *inputs: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
     """Call a model whose attention is self-attention; return the weights and contributions of each layer by its name.
 
-    Parameters
-    ----------
-    model: a model with :class:`attnlib.MultiHeadAttention` layers.
-    inputs: what the model is called with.
+    Args:
+        model: a model with :class:`attnlib.MultiHeadAttention` layers.
+        inputs: what the model is called with.
 
-    Returns
-    -------
-    For each layer two tensors (B, H, L, S).
+    Returns:
+        For each layer two tensors (B, H, L, S).
 
-    >>> model = nn.Sequential(MultiHeadAttention(num_heads=2, d_model=4)).eval()
+    >>> import torch
+    >>> from attnlib import MultiHeadAttention
+    >>> from attnlib.lab.contributions import weights_and_contributions
+    >>> model = torch.nn.Sequential(MultiHeadAttention(num_heads=2, d_model=4)).eval()
     >>> weights, lengths = weights_and_contributions(model, torch.randn(1, 3, 4))["0"]
     >>> weights.shape == lengths.shape
     True
     """
-    seen = {}
+    seen: dict[nn.Module, Tensor] = {}
     with ExitStack() as cleanup, record_attention(model) as record:
         for layer in model.modules():
             if isinstance(layer, MultiHeadAttention):
                 hook = layer.register_forward_pre_hook(lambda layer, args: seen.update({layer: args[0]}))
                 cleanup.callback(hook.remove)
         model(*inputs)
-    layers = {name: model.get_submodule(name) for name in record}
+    layers = {name: cast(MultiHeadAttention, model.get_submodule(name)) for name in record}
     return {name: (record[name], contributions(layer, seen[layer], record[name])) for name, layer in layers.items()}

@@ -14,13 +14,12 @@ class Example:
 
     A projection is applied from the right, as on paper: ``queries = x @ wq``.
 
-    Attributes
-    ----------
-    tokens: the words, L = 3 of them.
-    features: the names of the d_model = 4 columns of ``x``.
-    x: (L, d_model), the tokens as vectors.
-    heads: for each of H = 2 heads ``wq``, ``wk`` of shape (d_model, d_k = 4) and ``wv`` (d_model, d_v = 2).
-    wo: (H·d_v, d_model), the output projection.
+    Attributes:
+        tokens: the words, L = 3 of them.
+        features: the names of the d_model = 4 columns of ``x``.
+        x: (L, d_model), the tokens as vectors.
+        heads: for each of H = 2 heads ``wq``, ``wk`` of shape (d_model, d_k = 4) and ``wv`` (d_model, d_v = 2).
+        wo: (H·d_v, d_model), the output projection.
     """
 
     tokens: list[str]
@@ -33,6 +32,7 @@ class Example:
 def three_tokens() -> Example:
     """Read the example from its one data file; every matrix is a NumPy array of integers.
 
+    >>> from attnlib.lab.example import three_tokens
     >>> example = three_tokens()
     >>> example.tokens
     ['cats', 'chase', 'mice']

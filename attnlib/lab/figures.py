@@ -7,8 +7,10 @@ a phone. So each panel has its own labels, and is at most ``PANEL`` inches wide.
 
 import io
 import itertools
+from collections.abc import Iterator
 
 import matplotlib.pyplot as plt
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
@@ -33,6 +35,8 @@ HEAT, DIVERGING = "Blues", "RdBu"
 def book_style() -> None:
     """Draw with the book's style from here on; in a notebook, show figures as SVG.
 
+    >>> import matplotlib.pyplot as plt
+    >>> from attnlib.lab.figures import book_style
     >>> book_style()
     >>> plt.rcParams["figure.facecolor"]
     'none'
@@ -59,7 +63,7 @@ def to_svg(figure: Figure) -> str:
     return start + "".join(_views(figure, room)) + end
 
 
-def _views(figure: Figure, room: Bbox):
+def _views(figure: Figure, room: Bbox) -> Iterator[str]:
     panels = panels_of(figure)
     if len(panels) < 2:
         return
@@ -72,7 +76,7 @@ def _views(figure: Figure, room: Bbox):
 
 
 def panels_of(figure: Figure) -> list[tuple[float, float]]:
-    """The parts of a figure that stand side by side, each from its left to its right edge in inches.
+    """Return the parts of a figure that stand side by side, each from its left to its right edge in inches.
 
     What lies above or below each other is one panel, and so is a plot with its colour bar. A title or a legend of the
     whole figure keeps everything together.
@@ -90,8 +94,8 @@ def panels_of(figure: Figure) -> list[tuple[float, float]]:
     return panels
 
 
-def _span(figure: Figure, artist) -> tuple[float, float, bool] | None:
-    """From where to where an artist reaches, and whether it belongs to the one on its left; None: nowhere."""
+def _span(figure: Figure, artist: Artist) -> tuple[float, float, bool] | None:
+    """Return from where to where an artist reaches, and whether it belongs to the one on its left; None: nowhere."""
     box = artist.get_tightbbox()
     if box is None or not box.width or (hasattr(artist, "get_text") and not artist.get_text()):
         return None

@@ -11,6 +11,7 @@ import torch
 def describe(device: torch.device | str = "cpu") -> dict:
     """Return the machine: processor, cores, threads that torch uses, memory, and the GPU if ``device`` is one.
 
+    >>> from attnlib.lab.machine import describe
     >>> sorted(describe())
     ['cores', 'cpu', 'memory_bytes', 'system', 'threads']
     """
@@ -29,6 +30,7 @@ def describe(device: torch.device | str = "cpu") -> dict:
 def versions(*packages: str) -> dict[str, str]:
     """Return the versions of Python, torch, NumPy and attnlib, and of the packages named.
 
+    >>> from attnlib.lab.machine import versions
     >>> list(versions())
     ['python', 'torch', 'numpy', 'attnlib']
     """
@@ -37,7 +39,7 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def _cpu() -> str:
-    """Return the processor's name, with the widest vector instructions that torch uses on it."""
+    """Return the processor's name, with the largest vector instructions that torch uses on it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text("utf-8").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -15,18 +15,18 @@ def peak_memory(function: Callable[[], object], device: torch.device | str = "cp
 
     What ``function`` returns counts too. The number is the same each time: on a CPU every allocation and release is
     recorded by torch's profiler, on a GPU by the allocator itself, in its blocks of 512 bytes. On a CPU, memory that
-    was held before and is given back meanwhile is not taken off; and what a first call keeps for later ones counts, so
-    call once before. Not for timing: recording is slow.
+    was held before and is given back while it runs is not taken off; and what a first call keeps for later ones
+    counts, so call once before. Not for timing: recording is slow.
 
-    Parameters
-    ----------
-    function: what to measure, without arguments.
-    device: where it allocates, a CPU or a CUDA GPU.
+    Args:
+        function: what to measure, without arguments.
+        device: where it allocates, a CPU or a CUDA GPU.
 
-    Raises
-    ------
-    ValueError: if ``device`` is neither.
+    Raises:
+        ValueError: if ``device`` is neither.
 
+    >>> import torch
+    >>> from attnlib.lab.memory import peak_memory
     >>> def two_then_one():
     ...     first = torch.empty(1000, dtype=torch.float32)  # 4000 bytes
     ...     second = torch.empty(500, dtype=torch.float32)  # 2000 more

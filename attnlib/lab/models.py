@@ -1,23 +1,27 @@
 """Small models for the tasks, and what attention is compared with: recurrence and convolution of the same size."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from attnlib import positions
 
+Model = TypeVar("Model", bound=nn.Module)
+
 
 class Tagger(nn.Module):
     """Tokens in, one answer for each of them out: an embedding, a body, a linear map to the answers.
 
-    Parameters
-    ----------
-    vocab: the number of different tokens, and of different answers.
-    d_model: the width of the tokens.
-    body: from tokens (B, L, d_model) to tokens (B, L, d_model), such as :class:`attnlib.transformer.Encoder`.
-    add_positions: whether sinusoids are added to the tokens.
+    Args:
+        vocab: the number of different tokens, and of different answers.
+        d_model: the size of the tokens.
+        body: from tokens (B, L, d_model) to tokens (B, L, d_model), such as :class:`attnlib.transformer.Encoder`.
+        add_positions: whether sinusoids are added to the tokens.
 
+    >>> import torch
+    >>> from attnlib.lab.models import Tagger
     >>> from attnlib.transformer import Encoder
     >>> body = Encoder(num_layers=1, d_model=8, num_heads=1, d_ff=16)
     >>> Tagger(10, 8, body)(torch.zeros(3, 5, dtype=torch.int64)).shape
@@ -42,6 +46,7 @@ class Tagger(nn.Module):
 class NoPositions(nn.Module):
     """What to assign to ``Transformer.positions`` for a model that knows no order.
 
+    >>> from attnlib.lab.models import NoPositions
     >>> NoPositions()(length=3)
     0.0
     """
@@ -52,8 +57,10 @@ class NoPositions(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """A body that reads from both ends: a bidirectional GRU (Cho et al., 2014), each direction half as wide.
+    """A body that reads from both ends: a bidirectional GRU (Cho et al., 2014), each direction half as large.
 
+    >>> import torch
+    >>> from attnlib.lab.models import Recurrent
     >>> Recurrent(8)(torch.zeros(3, 5, 8)).shape
     torch.Size([3, 5, 8])
     """
@@ -70,6 +77,8 @@ class Recurrent(nn.Module):
 class Convolutional(nn.Module):
     """A body of convolutions, each inside a residual connection: ``layers`` times ``kernel // 2`` tokens far.
 
+    >>> import torch
+    >>> from attnlib.lab.models import Convolutional
     >>> Convolutional(8, layers=4, kernel=5)(torch.zeros(3, 5, 8)).shape
     torch.Size([3, 5, 8])
     """
@@ -89,11 +98,12 @@ class Convolutional(nn.Module):
 class RecurrentWriter(nn.Module):
     """An encoder and a decoder without attention: all that is read goes through one vector (Sutskever et al., 2014).
 
-    Parameters
-    ----------
-    vocab: the number of different tokens, shared by source and target.
-    d_model: the width of tokens and states.
+    Args:
+        vocab: the number of different tokens, shared by source and target.
+        d_model: the size of tokens and states.
 
+    >>> import torch
+    >>> from attnlib.lab.models import RecurrentWriter
     >>> tokens = torch.zeros(3, 5, dtype=torch.int64)
     >>> RecurrentWriter(12, 8)(tokens, tokens[:, :4]).shape
     torch.Size([3, 4, 12])
@@ -113,20 +123,24 @@ class RecurrentWriter(nn.Module):
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Return how many numbers a model learns; a shared matrix counts once.
+    """Return how many elements the parameters of a model have; a shared matrix counts once.
 
+    >>> from torch import nn
+    >>> from attnlib.lab.models import count_parameters
     >>> count_parameters(nn.Linear(3, 2))
     8
     """
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def of_size(make: Callable[[int], nn.Module], wanted: int, widths: range = range(2, 513, 2)) -> nn.Module:
-    """Return the model ``make(width)`` whose number of parameters is nearest to ``wanted``.
+def of_size(make: Callable[[int], Model], wanted: int, sizes: range = range(2, 513, 2)) -> Model:
+    """Return the model ``make(size)`` whose number of parameters is nearest to ``wanted``.
 
-    >>> count_parameters(of_size(lambda width: nn.Linear(width, 1), 33))
+    >>> from torch import nn
+    >>> from attnlib.lab.models import count_parameters, of_size
+    >>> count_parameters(of_size(lambda size: nn.Linear(size, 1), 33))
     33
     """
     with torch.device("meta"):
-        sizes = {width: count_parameters(make(width)) for width in widths}
-    return make(min(sizes, key=lambda width: abs(sizes[width] - wanted)))
+        counts = {size: count_parameters(make(size)) for size in sizes}
+    return make(min(sizes, key=lambda size: abs(counts[size] - wanted)))

@@ -25,20 +25,19 @@ GERMAN_PIECES = ("hundert", "tausend", "und", "ein")
 class Numerals:
     """Pairs of a number in two languages, as tokens: *twenty one* and *ein und zwanzig*.
 
-    Parameters
-    ----------
-    source: the code of the language to read, as ``num2words`` knows it.
-    target: the code of the language to write.
-    numbers: where numbers are drawn from.
-    training: how many of them to train on.
-    tests: how many others to keep for tests.
+    Args:
+        source: the code of the language to read, as ``num2words`` knows it.
+        target: the code of the language to write.
+        numbers: where numbers are drawn from.
+        training: how many of them to train on.
+        tests: how many others to keep for tests.
 
-    Attributes
-    ----------
-    vocabularies: the words of the source and of the target, each at the place of its token; two words of no language
-        come first.
-    numbers: the numbers for training, then those for tests: drawn by lot, always the same.
+    Attributes:
+        vocabularies: the words of the source and of the target, each at the place of its token; two words of no
+            language come first.
+        numbers: the numbers for training, then those for tests: drawn by lot, always the same.
 
+    >>> from attnlib.lab.numerals import Numerals
     >>> numerals = Numerals("en", "de", range(100), training=20, tests=5)
     >>> numerals.words(21, side=0), numerals.words(21, side=1)
     (['twenty', 'one'], ['ein', 'und', 'zwanzig'])

@@ -26,9 +26,8 @@ def store(name: str, rows: dict[str, dict]) -> Path:
 def load(name: str) -> dict:
     """Return what :func:`store` wrote: ``date``, ``machine``, ``versions`` and ``rows``.
 
-    Raises
-    ------
-    FileNotFoundError: if nobody has stored such results; the message says how to.
+    Raises:
+        FileNotFoundError: if nobody has stored such results; the message says how to.
     """
     path = FOLDER / f"{name}.json"
     if not path.exists():

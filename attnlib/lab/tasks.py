@@ -38,14 +38,13 @@ class Batch(NamedTuple):
 class Task:
     """Random sequences, and a rule that says what becomes of them.
 
-    Attributes
-    ----------
-    rule: from a source (B, n) to its target (B, n).
-    symbols: the number of different symbols.
-    lengths: the lengths n that are drawn, each as often as another.
-    distinct: whether a source holds each symbol at most once.
-    written: whether the target is written token by token by a decoder, from START to END; else there is one output
-        for each input.
+    Attributes:
+        rule: from a source (B, n) to its target (B, n).
+        symbols: the number of different symbols.
+        lengths: the lengths n that are drawn, each as often as another.
+        distinct: whether a source holds each symbol at most once.
+        written: whether the target is written token by token by a decoder, from START to END; else there is one output
+            for each input.
     """
 
     rule: Callable[[Tensor], Tensor]
@@ -64,16 +63,14 @@ class Task:
     ) -> Batch:
         """Return a batch of one length: of those for training, or of those that are kept for tests.
 
-        Parameters
-        ----------
-        count: B, how many sequences.
-        generator: where chance comes from.
-        held_out: draw from the tenth that is never trained on.
-        length: n; one of ``lengths`` unless given.
+        Args:
+            count: B, how many sequences.
+            generator: where chance comes from.
+            held_out: draw from the tenth that is never trained on.
+            length: n. Default: one of ``lengths``, each as often as another.
 
-        Raises
-        ------
-        ValueError: if so few targets have that length that none is to be found.
+        Raises:
+            ValueError: if so few targets have that length that none is to be found.
         """
         if length is None:
             length = self.lengths[int(torch.randint(len(self.lengths), (), generator=generator))]
@@ -106,6 +103,8 @@ def written(source: Tensor, target: Tensor, source_mask: masks.Mask | None = Non
 
     The decoder reads the target shifted by one place, and at each place is asked for the next token.
 
+    >>> import torch
+    >>> from attnlib.lab.tasks import written
     >>> batch = written(torch.tensor([[5, 6]]), torch.tensor([[6, 5]]))
     >>> batch.inputs[1], batch.target
     (tensor([[0, 6, 5]]), tensor([[6, 5, 1]]))
@@ -121,6 +120,8 @@ def written(source: Tensor, target: Tensor, source_mask: masks.Mask | None = Non
 def reversal(symbols: int = 10, lengths: range = range(16, 17)) -> Task:
     """Say the sequence backwards, one output for each input: only a token's position tells which one it must say.
 
+    >>> import torch
+    >>> from attnlib.lab.tasks import reversal
     >>> batch = reversal().draw(3, torch.Generator().manual_seed(0))
     >>> batch.inputs[0].flip(-1).equal(batch.target)
     True
@@ -131,6 +132,8 @@ def reversal(symbols: int = 10, lengths: range = range(16, 17)) -> Task:
 def sorting(symbols: int = 20, lengths: range = range(2, 11)) -> Task:
     """Write the symbols in their order; each occurs once. The next one is the smallest that is larger than the last.
 
+    >>> import torch
+    >>> from attnlib.lab.tasks import sorting
     >>> batch = sorting().draw(1, torch.Generator().manual_seed(0), length=4)
     >>> batch.inputs, batch.target
     ((tensor([[14,  4,  5, 20]]), tensor([[ 0,  4,  5, 14, 20]])), tensor([[ 4,  5, 14, 20,  1]]))
@@ -141,6 +144,8 @@ def sorting(symbols: int = 20, lengths: range = range(2, 11)) -> Task:
 def copying(symbols: int = 10, lengths: range = range(4, 11)) -> Task:
     """Write the sequence again: the token to write is found on the other side, at the same position.
 
+    >>> import torch
+    >>> from attnlib.lab.tasks import copying
     >>> batch = copying().draw(1, torch.Generator().manual_seed(0), length=4)
     >>> batch.inputs[0].equal(batch.target[:, :-1])
     True
@@ -161,6 +166,6 @@ def _copied(source: Tensor) -> Tensor:
 
 
 def _is_held_out(target: Tensor) -> Tensor:
-    """Say of each target (B, n) whether it is kept for tests: about one in ten, by its tokens alone."""
+    """Return of each target (B, n) whether it is kept for tests: about one in ten, by its tokens alone."""
     factors = torch.tensor([1, 3, 7, 9]).repeat(target.shape[1] // 4 + 1)[: target.shape[1]]
     return (target * factors).sum(1) % 10 == 0

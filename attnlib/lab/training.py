@@ -29,10 +29,9 @@ class Drawn(Protocol):
 class History:
     """How training went.
 
-    Attributes
-    ----------
-    losses: the loss of each step.
-    checks: for each check its step and the accuracy on sequences never trained on.
+    Attributes:
+        losses: the loss of each step.
+        checks: for each check its step and the accuracy on sequences never trained on.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -54,21 +53,22 @@ def train(
 ) -> History:
     """Train with the paper's optimizer and schedule, until two checks in a row find ``stop_at``, or for all steps.
 
-    Parameters
-    ----------
-    model: the model; ``model(*batch.inputs)`` gives logits (B, L, vocab).
-    task: what to draw batches from.
-    seed: of the batches. The weights' is the caller's: they are made before.
-    steps: the most steps.
-    rate: the highest learning rate, after ``warmup`` steps.
-    warmup: how many steps the rate rises; see :func:`attnlib.transformer.warmup_schedule`.
-    batch_size: sequences a step.
-    label_smoothing: the share of each answer that is spread over the vocabulary.
-    check_every: steps between two checks on 5000 held-out sequences.
-    stop_at: the accuracy that ends training, when two checks in a row find it: one may be luck.
+    Args:
+        model: the model; ``model(*batch.inputs)`` gives logits (B, L, vocab).
+        task: what to draw batches from.
+        seed: of the batches. The weights' is the caller's: they are made before.
+        steps: the most steps.
+        rate: the highest learning rate, after ``warmup`` steps.
+        warmup: how many steps the rate rises; see :func:`attnlib.transformer.warmup_schedule`.
+        batch_size: sequences a step.
+        label_smoothing: the share of each answer that is spread over the vocabulary.
+        check_every: steps between two checks on 5000 held-out sequences.
+        stop_at: the accuracy that ends training, when two checks in a row find it: one may be luck.
 
+    >>> from torch import nn
     >>> from attnlib.lab.models import Tagger
     >>> from attnlib.lab.tasks import reversal
+    >>> from attnlib.lab.training import train
     >>> history = train(Tagger(10, 8, nn.Identity()), reversal(), seed=0, steps=3)
     >>> len(history.losses)
     3
@@ -108,10 +108,12 @@ def accuracy(model: nn.Module, batches: list[Batch], *, of_tokens: bool = False)
     For a decoder that cannot see the answer, that is the share that greedy search would write, though the model reads
     the right target here: as long as it has said nothing wrong, what it would have written is what it reads.
 
+    >>> import torch
     >>> from attnlib.lab.models import Tagger
     >>> from attnlib.lab.tasks import reversal
+    >>> from attnlib.lab.training import accuracy
     >>> batches = reversal().tests(50, torch.Generator().manual_seed(0))
-    >>> accuracy(Tagger(10, 8, nn.Identity()), batches)
+    >>> accuracy(Tagger(10, 8, torch.nn.Identity()), batches)
     0.0
     """
     right, asked = 0, 0
@@ -119,10 +121,10 @@ def accuracy(model: nn.Module, batches: list[Batch], *, of_tokens: bool = False)
     for inputs, target in batches:
         said = model(*inputs).argmax(-1)
         if of_tokens:
-            right += ((said == target) & (target != IGNORED)).sum().item()
-            asked += (target != IGNORED).sum().item()
+            right += int(((said == target) & (target != IGNORED)).sum())
+            asked += int((target != IGNORED).sum())
         else:
-            right += ((said == target) | (target == IGNORED)).all(-1).sum().item()
+            right += int(((said == target) | (target == IGNORED)).all(-1).sum())
             asked += len(target)
     return right / asked
 
@@ -131,6 +133,7 @@ def accuracy(model: nn.Module, batches: list[Batch], *, of_tokens: bool = False)
 class Spread:
     """A number found with several seeds: its mean, the lowest and the highest.
 
+    >>> from attnlib.lab.training import Spread
     >>> print(Spread((0.5, 1.0, 0.75)))
     0.750 (0.500–1.000)
     """
@@ -156,6 +159,7 @@ class Spread:
 def over_seeds(experiment: Callable[[int], float], seeds: range = range(3)) -> Spread:
     """Run an experiment once for each seed.
 
+    >>> from attnlib.lab.training import over_seeds
     >>> over_seeds(lambda seed: seed / 2).mean
     0.5
     """

@@ -1,6 +1,7 @@
 """The model of "Attention Is All You Need" (Vaswani et al., 2017): layers, stacks, the whole, and how it writes.
 
 >>> import torch
+>>> from attnlib.transformer import Transformer
 >>> model = Transformer(13, d_model=8, num_heads=2, d_ff=32, num_layers=1)
 >>> source, target = torch.randint(13, (3, 7)), torch.randint(13, (3, 5))
 >>> model(source, target).shape

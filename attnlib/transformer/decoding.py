@@ -35,27 +35,26 @@ def greedy_search(
 ) -> list[Tensor]:
     """Write the likeliest next token until the end token comes.
 
-    The model is in evaluation mode meanwhile: nothing is dropped.
+    The model is in evaluation mode while it writes: nothing is dropped.
 
-    Parameters
-    ----------
-    model: the model that writes.
-    source: (B, S), the tokens to read.
-    start: the target token that a target begins with.
-    end: the target token that a target ends with.
-    max_length: the number of tokens after which a target is cut, the end token counted.
-    source_mask: which source tokens may be read, as in :meth:`Transformer.forward`.
+    Args:
+        model: the model that writes.
+        source: (B, S), the tokens to read.
+        start: the target token that a target begins with.
+        end: the target token that a target ends with.
+        max_length: the number of tokens after which a target is cut, the end token counted.
+        source_mask: which source tokens may be read, as in :meth:`Transformer.forward`.
 
-    Returns
-    -------
-    For each example its tokens (L,), without start and end.
+    Returns:
+        For each example its tokens (L,), without start and end.
 
-    Raises
-    ------
-    ValueError: if sizes do not fit, ``start`` or ``end`` is not in the target's vocabulary, or the model's logits are
-        NaN.
-    TypeError: if a number is no whole number.
+    Raises:
+        ValueError: if sizes do not fit, ``start`` or ``end`` is not in the target's vocabulary, or the model's logits
+            are NaN.
+        TypeError: if a token or ``max_length`` is not a whole number.
 
+    >>> import torch
+    >>> from attnlib.transformer import Transformer, greedy_search
     >>> model = Transformer(11, d_model=8, num_heads=2, d_ff=32, num_layers=1)
     >>> [len(tokens) <= 4 for tokens in greedy_search(model, torch.ones(3, 7).long(), start=0, end=1, max_length=4)]
     [True, True, True]
@@ -100,28 +99,27 @@ def beam_search(
     the source's length + 50. With ``beam=1`` it writes what :func:`greedy_search` writes,
     unless two tokens are equally likely.
 
-    Parameters
-    ----------
-    model: the model that writes.
-    source: (B, S), the tokens to read.
-    start: the target token that a target begins with.
-    end: the target token that a target ends with.
-    max_length: the number of tokens after which a target is cut, the end token counted.
-    beam: the number of hypotheses kept.
-    length_penalty: how much a long target is helped; 0 compares the probabilities as they are.
-    source_mask: which source tokens may be read, as in :meth:`Transformer.forward`.
+    Args:
+        model: the model that writes.
+        source: (B, S), the tokens to read.
+        start: the target token that a target begins with.
+        end: the target token that a target ends with.
+        max_length: the number of tokens after which a target is cut, the end token counted.
+        beam: the number of hypotheses kept.
+        length_penalty: how much a long target is helped; 0 compares the probabilities as they are.
+        source_mask: which source tokens may be read, as in :meth:`Transformer.forward`.
 
-    Returns
-    -------
-    For each example its hypotheses, best first, at most ``beam``. Where none has ended by ``max_length``, those that
-    were cut there.
+    Returns:
+        For each example its hypotheses, best first, at most ``beam``. Where none has ended by ``max_length``, those
+        that were cut there.
 
-    Raises
-    ------
-    ValueError: if sizes do not fit, ``start`` or ``end`` is not in the target's vocabulary, or the model's logits are
-        NaN.
-    TypeError: if a number is no whole number.
+    Raises:
+        ValueError: if sizes do not fit, ``start`` or ``end`` is not in the target's vocabulary, or the model's logits
+            are NaN.
+        TypeError: if a token, ``max_length`` or ``beam`` is not a whole number, or ``length_penalty`` is not a number.
 
+    >>> import torch
+    >>> from attnlib.transformer import Transformer, beam_search
     >>> model = Transformer(11, d_model=8, num_heads=2, d_ff=32, num_layers=1)
     >>> found = beam_search(model, torch.ones(3, 7).long(), start=0, end=1, max_length=4, beam=2)
     >>> [hypotheses[0].score >= hypotheses[-1].score for hypotheses in found]
@@ -224,7 +222,7 @@ def _evaluating(model: Transformer) -> Iterator[None]:
 
 
 def _check_finite(best: Tensor) -> None:
-    """Hold that the largest of the logits, or of what was made of them, is a number: NaN counts as the largest."""
+    """Check that the largest of the logits, or of what was made of them, is a number: NaN counts as the largest."""
     if best.isnan().any():
         raise ValueError("model: expected logits that are numbers, got NaN; are all its parameters finite?")
 

@@ -76,10 +76,10 @@ def check_memory(
         if memory.device != x.device:
             raise ValueError(f"memory: expected x's device {x.device}, got {memory.device}")
         return past, S
-    caches = [caches] if isinstance(caches, LayerCache) else caches
-    if len(caches) != len(layers):
-        raise ValueError(f"cache: expected that of {len(layers)} layers, got {len(caches)}")
-    for cache, layer in zip(caches, layers, strict=True):
+    of_layers = [caches] if isinstance(caches, LayerCache) else caches or []
+    if len(of_layers) != len(layers):
+        raise ValueError(f"cache: expected that of {len(layers)} layers, got {len(of_layers)}")
+    for cache, layer in zip(of_layers, layers, strict=True):
         for kept, attention in ((cache.memory, layer.cross_attention), (cache.past, layer.self_attention)):
             kept.check_fits(batch, x.dtype, x.device, attention.d_k, attention.d_v)
         other = len(cache.past), len(cache.memory)

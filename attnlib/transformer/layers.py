@@ -188,8 +188,8 @@ class DecoderLayer(nn.Module):
 
 
 def _feed_forward(d_model: int, d_ff: int) -> nn.Sequential:
-    net = nn.Sequential(nn.Linear(d_model, d_ff), nn.ReLU(), nn.Linear(d_ff, d_model))
-    for linear in (net[0], net[2]):
+    first, second = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
+    for linear in (first, second):
         nn.init.xavier_uniform_(linear.weight)
         nn.init.zeros_(linear.bias)
-    return net
+    return nn.Sequential(first, nn.ReLU(), second)

@@ -1,6 +1,8 @@
 """Stacks of layers, and the whole model of "Attention Is All You Need" (Vaswani et al., 2017)."""
 
 import math
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -35,9 +37,12 @@ class Encoder(nn.Module):
     torch.Size([3, 5, 8])
     """
 
-    def __init__(self, num_layers: int = 6, **sizes):
+    layers: Sequence[EncoderLayer]
+
+    def __init__(self, num_layers: int = 6, **sizes: Any):
         super().__init__()
-        self.layers = nn.ModuleList(EncoderLayer(**sizes) for _ in range(whole_number("num_layers", num_layers)))
+        layers = nn.ModuleList(EncoderLayer(**sizes) for _ in range(whole_number("num_layers", num_layers)))
+        self.layers = cast(Sequence[EncoderLayer], layers)
         self.norm = _last_norm(self.layers[0])
 
     def forward(self, x: Tensor, mask: Mask | Tensor | Scores | None = None) -> Tensor:
@@ -71,9 +76,12 @@ class Decoder(nn.Module):
     torch.Size([3, 1, 8])
     """
 
-    def __init__(self, num_layers: int = 6, **sizes):
+    layers: Sequence[DecoderLayer]
+
+    def __init__(self, num_layers: int = 6, **sizes: Any):
         super().__init__()
-        self.layers = nn.ModuleList(DecoderLayer(**sizes) for _ in range(whole_number("num_layers", num_layers)))
+        layers = nn.ModuleList(DecoderLayer(**sizes) for _ in range(whole_number("num_layers", num_layers)))
+        self.layers = cast(Sequence[DecoderLayer], layers)
         self.norm = _last_norm(self.layers[0])
 
     def forward(
@@ -94,7 +102,8 @@ class Decoder(nn.Module):
         past, S = check_memory(memory, cache, self.layers, x)  # of all layers, before the first one writes to its cache
         own = Scores.of(mask, None, scores_shape(x, past + x.shape[-2], first.self_attention), x.device)
         cross = Scores.of(memory_mask, None, scores_shape(x, S, first.cross_attention), x.device, "memory_mask")
-        for layer, layer_cache in zip(self.layers, cache or [None] * len(self.layers), strict=True):
+        caches: Sequence[LayerCache | None] = cache or [None] * len(self.layers)
+        for layer, layer_cache in zip(self.layers, caches, strict=True):
             x = layer(x, memory, own, cross, cache=layer_cache)
         return self.norm(x)
 
@@ -154,6 +163,8 @@ class Transformer(nn.Module):
     >>> model(source, target, source_mask=masks.padding([7, 4, 2])).shape
     torch.Size([3, 5, 11])
     """
+
+    positions: nn.Module | None
 
     def __init__(
         self,

@@ -19,20 +19,17 @@ def warmup_schedule(optimizer: Optimizer, d_model: int, warmup_steps: int = 4000
 
     The paper's optimizer is ``Adam(model.parameters(), lr=1.0, betas=(0.9, 0.98), eps=1e-9)``.
 
-    Parameters
-    ----------
-    optimizer: the optimizer, with ``lr=1.0`` for the paper's rates.
-    d_model: the width of the model's tokens.
-    warmup_steps: the step with the highest rate.
+    Args:
+        optimizer: the optimizer, with ``lr=1.0`` for the paper's rates.
+        d_model: the size of the model's tokens.
+        warmup_steps: the step with the highest rate.
 
-    Returns
-    -------
-    A scheduler: call its ``step()`` after the optimizer's. It can be pickled, and copied.
+    Returns:
+        A scheduler, whose ``step()`` is called after the optimizer's. It can be pickled, and copied.
 
-    Raises
-    ------
-    ValueError: if a size is less than 1.
-    TypeError: if a size is no whole number.
+    Raises:
+        ValueError: if a size is less than 1.
+        TypeError: if a size is not a whole number.
 
     >>> import torch
     >>> from attnlib.transformer import warmup_schedule

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from attnlib import KVCache, MultiHeadAttention, masks
@@ -20,15 +21,28 @@ class DecodingProblem:
     Attributes
     ----------
     layer: attnlib's own layer, whose projections the others share.
-    x: (1, L, d_model), the tokens so far, the one to decode last.
+    x: (B, L, d_model), the tokens so far, the one to decode last.
+    mask: which tokens a token may attend to.
+    missing: (B,), by how many tokens each prompt is padded on the left.
     """
 
     layer: MultiHeadAttention
     x: Tensor
+    mask: masks.Mask
+    missing: Tensor
 
 
 def problem(
-    *, L: int, H: int, d_model: int, dtype: torch.dtype, device: torch.device, training: bool, rotary: bool = False
+    *,
+    L: int,
+    H: int,
+    d_model: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    training: bool,
+    B: int = 1,
+    rotary: bool = False,
+    mask: str = "causal",
 ) -> DecodingProblem:
     """Make a layer and its tokens. It has no biases, as in Llama; there is no training token by token."""
     positions = Rotary(d_model // H) if rotary else None
@@ -37,7 +51,16 @@ def problem(
         for seed, parameter in enumerate(layer.parameters()):
             shape = parameter.shape
             parameter.copy_(seeded_normal(*shape, dtype=dtype, device=device, seed=seed) / math.sqrt(d_model))
-    return DecodingProblem(layer, seeded_normal(1, L, d_model, dtype=dtype, device=device, seed=100))
+    missing = torch.arange(B, device=device) * (L // 8 if mask == "left-padding" else 0)
+    kind = {
+        "causal": masks.causal(),
+        "window": masks.causal() & masks.sliding_window(WINDOW),
+        "left-padding": masks.causal() & ~masks.padding(missing),
+    }[mask]
+    return DecodingProblem(layer, seeded_normal(B, L, d_model, dtype=dtype, device=device, seed=100), kind, missing)
+
+
+WINDOW = 256
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -95,7 +118,7 @@ class Session:
 
 
 def one_with_cache(problem: DecodingProblem) -> Contender:
-    layer, mask = problem.layer, masks.causal()
+    layer, mask = problem.layer, problem.mask
     return Session(problem.x, KVCache, lambda x, cache: layer(x, mask=mask, cache=cache)).contender()
 
 
@@ -131,6 +154,43 @@ def one_with_llama(problem: DecodingProblem) -> Contender:
     return Session(problem.x, DynamicCache, decode).contender("LlamaAttention, sdpa, DynamicCache")
 
 
+class Room:
+    """Keys and values (B, H, room, d), written one after the other: a cache as one would write it by hand."""
+
+    def __init__(self, problem: DecodingProblem):
+        layer, (B, L, _) = problem.layer, problem.x.shape
+        self.layer, self.length = layer, 0
+        self.key = problem.x.new_empty(B, layer.num_heads, L, layer.d_k)
+        self.value = problem.x.new_empty(B, layer.num_heads, L, layer.d_v)
+
+    def attend(self, x: Tensor, mask: Tensor | None, first: int) -> Tensor:
+        """Write the keys and values of x, and attend to all from the key ``first`` on."""
+        layer, past = self.layer, self.length
+        query, key, value = (
+            w(x).unflatten(-1, (layer.num_heads, -1)).transpose(1, 2) for w in (layer.wq, layer.wk, layer.wv)
+        )
+        self.length += x.shape[1]
+        self.key[:, :, past : self.length], self.value[:, :, past : self.length] = key, value
+        keys, values = self.key[:, :, first : self.length], self.value[:, :, first : self.length]
+        heads = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+        return layer.fc(heads.transpose(1, 2).flatten(2))
+
+
+def one_by_hand(problem: DecodingProblem) -> Contender:
+    """torch's function on the last keys alone, or with a bool for each key, which is made off the clock."""
+    L = problem.x.shape[1]
+    padded = bool(problem.missing.any())
+    of_keys = (torch.arange(L, device=problem.x.device) >= problem.missing[:, None])[:, None, None]  # (B, 1, 1, L)
+
+    def decode(x: Tensor, room: Room) -> Tensor:
+        S = room.length + x.shape[1]
+        if x.shape[1] > 1:
+            return room.attend(x, problem.mask.dense(x.shape[1], S, x.device), 0)
+        return room.attend(x, of_keys[..., :S], 0) if padded else room.attend(x, None, max(0, S - WINDOW))
+
+    return Session(problem.x, lambda: Room(problem), decode).contender()
+
+
 def causal_mask(x: Tensor, cache) -> Tensor | None:
     """Return the mask that Hugging Face's models make for a part of a sequence; None for a single token."""
     L, past = x.shape[1], cache.get_seq_length()
@@ -141,5 +201,7 @@ RECOMPUTED = "recomputing each step"
 BERT = "Hugging Face, no positions"
 LLAMA = "Hugging Face, rotary"
 ALL_TOKENS = {OURS: all_with_cache, RECOMPUTED: all_recomputed}
+BY_HAND = "torch by hand"
+ONE_TOKEN_UNDER_A_MASK = {OURS: one_with_cache, BY_HAND: one_by_hand}
 ONE_TOKEN = {OURS: one_with_cache, BERT: one_with_bert}
 ONE_TOKEN_ROTARY = {OURS: one_with_cache, LLAMA: one_with_llama}

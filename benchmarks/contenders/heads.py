@@ -20,14 +20,12 @@ class HeadsProblem:
     ----------
     inputs: query, key and value, each (B, H, L, d).
     cotangent: (B, H, L, d), the gradient that comes back in training; None in inference.
-    mask: the mask with its structure.
-    mask_mod: the same as FlexAttention asks for it: of indices (b, h, query, key), True where a query may attend.
+    mask: the mask with its structure; with as many queries as keys, its ``allows`` is FlexAttention's ``mask_mod``.
     """
 
     inputs: tuple[Tensor, Tensor, Tensor]
     cotangent: Tensor | None
     mask: masks.Mask
-    mask_mod: Callable[..., Tensor]
 
     def contender(self, forward: Callable[..., Tensor]) -> Contender:
         return Contender(step(lambda: (forward(*self.inputs),), self.inputs, [], self.cotangent))
@@ -36,43 +34,36 @@ class HeadsProblem:
 def problem(
     *, B: int, H: int, L: int, d: int, dtype: torch.dtype, device: torch.device, training: bool, make_mask: Callable
 ) -> HeadsProblem:
-    """Make the heads; ``make_mask`` maps the device to a Mask and FlexAttention's function."""
+    """Make the heads; ``make_mask`` maps the device to a Mask."""
     inputs = tuple(
         seeded_normal(B, H, L, d, dtype=dtype, device=device, seed=seed).requires_grad_(training) for seed in range(3)
     )
     cotangent = seeded_normal(B, H, L, d, dtype=dtype, device=device, seed=3) if training else None
-    return HeadsProblem(inputs, cotangent, *make_mask(device))
+    return HeadsProblem(inputs, cotangent, make_mask(device))
 
 
-def causal_window(size: int) -> Callable:
+MaskMaker = Callable[[torch.device], masks.Mask]
+
+
+def causal_window(size: int) -> MaskMaker:
     """Each query attends to the ``size`` keys up to its own."""
-
-    def make(device: torch.device) -> tuple[masks.Mask, Callable[..., Tensor]]:
-        mask = masks.causal() & masks.sliding_window(size)
-        return mask, lambda b, h, query, key: (key <= query) & (query - key < size)
-
-    return make
+    return lambda device: masks.causal() & masks.sliding_window(size)
 
 
-def packed_documents(lengths: tuple[int, ...]) -> Callable:
+def packed_documents(lengths: tuple[int, ...]) -> MaskMaker:
     """Documents side by side in one row, each causal."""
-
-    def make(device: torch.device) -> tuple[masks.Mask, Callable[..., Tensor]]:
-        ids = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths)).to(device)  # (L,)
-        mask = masks.documents(ids) & masks.causal()
-        return mask, lambda b, h, query, key: (key <= query) & (ids[query] == ids[key])
-
-    return make
+    ids = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))  # (L,)
+    return lambda device: masks.documents(ids.to(device)) & masks.causal()
 
 
-def padded(lengths: tuple[int, ...]) -> Callable:
+def padded(lengths: tuple[int, ...]) -> MaskMaker:
     """Sequences of different lengths, filled up at the end."""
+    return lambda device: masks.padding(torch.tensor(lengths, device=device))
 
-    def make(device: torch.device) -> tuple[masks.Mask, Callable[..., Tensor]]:
-        limits = torch.tensor(lengths, device=device)  # (B,)
-        return masks.padding(limits), lambda b, h, query, key: key < limits[b]
 
-    return make
+def causal_and_padded(lengths: tuple[int, ...]) -> MaskMaker:
+    """The same for a language model: each query sees what came before it."""
+    return lambda device: masks.causal() & masks.padding(torch.tensor(lengths, device=device))
 
 
 def ours(problem: HeadsProblem) -> Contender:
@@ -107,7 +98,7 @@ def flex(problem: HeadsProblem) -> Contender:
     if problem.cotangent is not None and query.is_cpu:
         raise Unavailable("FlexAttention has no backward on a CPU")
     compiled = torch.compile(flex_attention, dynamic=False)
-    block_mask = create_block_mask(problem.mask_mod, B, None, L, L, device=query.device.type)
+    block_mask = create_block_mask(problem.mask.allows, B, None, L, L, device=query.device.type)
     contender = problem.contender(lambda query, key, value: compiled(query, key, value, block_mask=block_mask))
     try:
         contender.run()

@@ -43,6 +43,16 @@ def test_the_choice(mask, options, kernel):
     assert choose(LONG, LONG, LONG, mask, **options).kernel == kernel
 
 
+def test_examples_with_few_pairs_and_masks_of_their_own_take_one_call():
+    """A call for each would take longer than the mask as a tensor does."""
+    mask = masks.padding([L, L // 2])
+    for heads, kernel in ((7, "fused"), (8, "blockwise")):
+        x = torch.zeros(2, heads, L, 2)
+        assert choose(x, x, x, mask).kernel == kernel
+    x = torch.zeros(2, 1, L, 2)
+    assert choose(x, x, x, WINDOW).kernel == "blockwise"  # one mask for all is one call
+
+
 def test_causal_with_other_lengths_is_not_torchs():
     assert choose(LONG, torch.zeros(1, 1, 2 * L, 2), LONG, masks.causal()).kernel == "blockwise"
 
@@ -139,7 +149,7 @@ def test_every_reason_is_a_sentence_when_explained():
 
 
 def test_blocks_are_counted():
-    padded = torch.zeros(2, 1, L, 2)
+    padded = torch.zeros(2, 8, L, 2)
     assert "; 75 % of the pairs are computed, in 2 blocks of queries." in kernels.explain(
         padded, padded, masks.padding([L, L // 2])
     )

@@ -6,19 +6,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.oracles import PATHS, dense_attention, draw
+from attnlib import attention, masks
+from attnlib.kernels.plan import plan
+from attnlib.kernels.sizes import Sizes
+from tests.oracles import PATHS, dense_attention, draw, in_blocks
 from tests.random_masks import expressions
 from tests.tolerances import assert_close
 
-B, D_K = 2, 3
+B, D_K = 2, 7
 
 
 @pytest.mark.parametrize("path", PATHS)
 @given(
     data=st.data(),
     lengths=st.tuples(st.integers(1, 13), st.integers(1, 13)),
-    heads=st.sampled_from([(1, 1), (4, 2), (3, 1)]),
-    d_v=st.sampled_from([3, 5]),
+    heads=st.sampled_from([(3, 3), (6, 3), (5, 1)]),
+    d_v=st.sampled_from([D_K, 11]),
 )
 def test_any_mask_gives_the_dense_output_and_gradients(path, data, lengths, heads, d_v):
     (L, S), (H, H_kv) = lengths, heads
@@ -32,3 +35,52 @@ def test_any_mask_gives_the_dense_output_and_gradients(path, data, lengths, head
         torch.autograd.grad(output, tensors, grad), torch.autograd.grad(expected, tensors, grad), strict=True
     ):
         assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_block_of_queries_that_see_nothing_under_dropout_and_a_bias(path):
+    """Not one key of a whole block is open: there is nothing to put side by side."""
+    x, bias = draw(B, 3, 11, D_K, requires_grad=True), draw(11, 11)
+    for mask in (masks.padding([0]), masks.causal() & ~masks.prefix(7)):
+        output = PATHS[path](x, x, x, mask, bias=bias, dropout_p=0.3)
+        dead = ~mask.dense(11, 11).expand(1, 1, 11, 11).any(-1)[0, 0]
+        assert dead.sum() > 6
+        assert not output[:, :, dead].any()
+        assert torch.autograd.grad(output.square().sum(), x)[0].isfinite().all()
+
+
+def test_second_derivatives_where_a_block_of_queries_sees_nothing():
+    x, bias = draw(B, 3, 11, D_K, requires_grad=True), draw(11, 11)
+    mask = masks.causal() & ~masks.prefix(7)
+
+    def twice(attend):
+        (slope,) = torch.autograd.grad(attend().square().sum(), x, create_graph=True)
+        return torch.autograd.grad(slope.square().sum(), x)[0]
+
+    for some in (None, bias):
+        found = twice(lambda some=some: in_blocks(x, x, x, mask, bias=some, scale=0.4))
+        expected = twice(lambda some=some: PATHS["with weights"](x, x, x, mask, bias=some, scale=0.4))
+        assert_close(found, expected)
+
+
+@pytest.mark.parametrize("long", [1, 2, 9])
+def test_no_tile_is_without_keys(long):
+    """torch's kernel divides by their number, and ends the process."""
+    sizes = Sizes(block=1, alike=1, wide=1, largest=8, smallest=1, long=long, gap=1)
+    for L, S in ((2, 2), (23, 19), (19, 23), (22, 22)):
+        for mask in (masks.causal(), masks.causal() & ~masks.prefix(2), masks.causal() & masks.sliding_window(7)):
+            for block in plan(mask, L, S, sizes):
+                assert all(tile.start < tile.stop for tile in block.tiles), (block, L, S)
+
+
+@pytest.mark.parametrize("name", ["window", "causal and padding"])
+def test_a_negative_scale_is_not_rounded_to_half_precision(name):
+    """It is that of the opposite queries under the opposite scale, to the last bit that float32 holds."""
+    mask = {"window": masks.sliding_window(53), "causal and padding": masks.causal() & masks.padding([601, 401])}[name]
+    query, key, value = (draw(B, 3, 601, d, dtype=torch.bfloat16) for d in (D_K, D_K, 11))
+    exact = attention(-query.double(), key.double(), value.double(), mask, scale=0.7)
+    errors = [
+        (attention(sign * query, key, value, mask, scale=sign * scale).double() - exact).abs().mean()
+        for sign, scale in ((1, -0.7), (-1, -0.7))
+    ]
+    assert errors[0] <= 1.05 * errors[1]

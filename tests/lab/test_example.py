@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from attnlib import KVCache, MultiHeadAttention, masks, reference
+from attnlib.lab import graphs
 from attnlib.lab.contributions import contributions, weights_and_contributions
 from attnlib.lab.example import three_tokens
 from attnlib.lab.memory import peak_memory
@@ -48,7 +49,18 @@ def test_the_tokens_can_be_told_apart():
 
 def test_source_is_shown_without_its_docstring():
     text = show_source(reference.dot).data
-    assert text == "```python\ndef dot(a, b):\n    return sum(x * y for x, y in zip(a, b, strict=True))\n```"
+    body = "    return sum(x * y for x, y in zip(a, b, strict=True))"
+    assert text == f"```python\ndef dot(a: Array, b: Array) -> Any:\n{body}\n```"
+
+
+def test_source_is_shown_without_its_types_on_request():
+    """A signature of several lines becomes one; those of functions inside, too; comments stay."""
+    lines = show_source(reference.attention_gradients, types=False).data.splitlines()
+    assert lines[1] == "def attention_gradients(query, key, value, grad_output, mask=None, *, scale=None):"
+    assert lines[2].startswith("    query, key, value = np.asarray(query)")
+    assert any(line.strip().startswith("#") for line in lines)
+    inner = show_source(graphs.self_attention, types=False).data
+    assert inner.splitlines()[1:3] == ["def self_attention(n):", "    def readers(layer, place):"]
 
 
 def test_source_is_shown_with_its_docstring_on_request():

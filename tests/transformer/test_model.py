@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from attnlib import KVCache, MultiHeadAttention, masks, positions, record_attention
@@ -250,9 +249,10 @@ def test_decoding_with_a_cache_is_decoding_without(chunks, norm_first):
 
 @pytest.mark.parametrize("vocabularies", [(23,), (23, 19)])
 def test_the_state_goes_through_safetensors(tmp_path, vocabularies):
+    safetensors = pytest.importorskip("safetensors.torch")
     model, other = (model_of(*vocabularies) for _ in range(2))
-    save_file(model.state_dict(), tmp_path / "model.safetensors")
-    other.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    safetensors.save_file(model.state_dict(), tmp_path / "model.safetensors")
+    other.load_state_dict(safetensors.load_file(tmp_path / "model.safetensors"))
     source, target = tokens(23, S), tokens(vocabularies[-1], L)
     assert torch.equal(model(source, target), other(source, target))
 

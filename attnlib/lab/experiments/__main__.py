@@ -1,6 +1,7 @@
 """Run the experiments and store what they find: ``make experiments``, or ``python -m attnlib.lab.experiments``."""
 
 import argparse
+from collections.abc import Callable, Mapping
 
 import torch
 from tqdm import tqdm
@@ -8,12 +9,16 @@ from tqdm import tqdm
 from attnlib.lab import stored
 from attnlib.lab.experiments import layers, learning, mechanisms
 
-EXPERIMENTS = {"layers": layers.ROWS, "learning": learning.ROWS, "mechanisms": mechanisms.ROWS}
+EXPERIMENTS: dict[str, Mapping[str, Callable[[], dict]]] = {
+    "layers": layers.ROWS,
+    "learning": learning.ROWS,
+    "mechanisms": mechanisms.ROWS,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m attnlib.lab.experiments", description=__doc__)
-    parser.add_argument("names", nargs="*", help=f"which to run, all unless given: {', '.join(EXPERIMENTS)}")
+    parser.add_argument("names", nargs="*", help=f"which to run. Default: all of {', '.join(EXPERIMENTS)}")
     names = parser.parse_args().names or list(EXPERIMENTS)
     if unknown := set(names) - set(EXPERIMENTS):
         parser.error(f"no experiment called {', '.join(sorted(unknown))}; there are: {', '.join(EXPERIMENTS)}")

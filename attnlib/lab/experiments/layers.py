@@ -1,4 +1,4 @@
-"""How long the layers of the paper's Table 1 take, for several lengths and widths, beside what they multiply.
+"""How long the layers of the paper's Table 1 take, for several lengths and sizes, beside what they multiply.
 
 Each is the smallest form of its kind, for a batch of one: attention without projections, a recurrence and a convolution
 without biases. One thread, no gradients. A row of the table is one kind of layer; in it, one size changes at a time and
@@ -10,6 +10,8 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +26,11 @@ ROUNDS = 21
 SHORTEST_SAMPLE = 0.005  # seconds; a sample repeats its call until it lasts about as long
 
 Run = Callable[[], Tensor]
+Shape = torch.Size
 
 
 def self_attention(n: int, d: int) -> Run:
-    """Return a call of attention over n tokens of width d, one head, no projections."""
+    """Return a call of attention over n tokens of size d, one head, no projections."""
     query, key, value = torch.randn(3, 1, 1, n, d)  # (B, H, n, d) each
     return lambda: attention(query, key, value)
 
@@ -40,13 +43,13 @@ def restricted(n: int, d: int, r: int) -> Run:
 
 
 def recurrent(n: int, d: int) -> Run:
-    """Return a call of a plain recurrent net over n tokens of width d: h_t = tanh(W·h_{t−1} + U·x_t)."""
+    """Return a call of a plain recurrent net over n tokens of size d: h_t = tanh(W·h_{t−1} + U·x_t)."""
     net, x = nn.RNN(d, d, bias=False, batch_first=True), torch.randn(1, n, d)
     return lambda: net(x)[0]
 
 
 def convolution(n: int, d: int, k: int) -> Run:
-    """Return a call of a convolution over n tokens of width d with a kernel of k; k is odd."""
+    """Return a call of a convolution over n tokens of size d with a kernel of k; k is odd."""
     net, x = nn.Conv1d(d, d, k, padding=k // 2, bias=False), torch.randn(1, d, n)
     return lambda: net(x)
 
@@ -79,12 +82,13 @@ def multiplications(run: Run) -> int:
     multiplications. It sees what every operator is given. It does not know the kernel of attention on a CPU: the two
     products of what that is given are counted instead.
 
+    >>> from attnlib.lab.experiments.layers import multiplications, self_attention
     >>> multiplications(self_attention(n=64, d=8)) == 2 * 64**2 * 8
     True
     """
     kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
-    def two_products(query, key, value, *args, **kwargs):  # shapes
+    def two_products(query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
         return sdpa_flop_count(query, key, value)
 
     counter = FlopCounterMode(display=False, custom_mapping={kernel: two_products})
@@ -141,4 +145,4 @@ def measure(name: str, rounds: int = ROUNDS) -> dict:
     return row
 
 
-ROWS: dict[str, Callable[[], dict]] = {name: lambda name=name: measure(name) for name in LAYERS}
+ROWS: dict[str, Callable[[], dict]] = {name: partial(measure, name) for name in LAYERS}

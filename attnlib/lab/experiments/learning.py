@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +15,7 @@ from attnlib.transformer import Encoder, Transformer
 
 SEEDS = range(3)
 TESTS = 2000  # held-out sequences for the final accuracy
-LAYER = {"d_model": 32, "d_ff": 64, "num_layers": 1, "dropout": 0.0, "norm_first": True}
+LAYER: dict[str, Any] = {"d_model": 32, "d_ff": 64, "num_layers": 1, "dropout": 0.0, "norm_first": True}
 
 
 @dataclass(frozen=True)
@@ -41,19 +42,19 @@ def attention_writer(task: Task, add_positions: bool = True) -> Transformer:
 
 def recurrent_tagger() -> Tagger:
     """Return a bidirectional GRU as large as :func:`attention_tagger`."""
-    return of_size(lambda width: Tagger(10, width, Recurrent(width)), count_parameters(attention_tagger()))
+    return of_size(lambda size: Tagger(10, size, Recurrent(size)), count_parameters(attention_tagger()))
 
 
 def convolutional_tagger() -> Tagger:
     """Return eight convolutions over five tokens, so that each end sees the other, as large as the attention."""
     return of_size(
-        lambda width: Tagger(10, width, Convolutional(width, layers=8, kernel=5)), count_parameters(attention_tagger())
+        lambda size: Tagger(10, size, Convolutional(size, layers=8, kernel=5)), count_parameters(attention_tagger())
     )
 
 
 def recurrent_writer(task: Task) -> RecurrentWriter:
     """Return two GRUs without attention, as large as :func:`attention_writer`."""
-    return of_size(lambda width: RecurrentWriter(task.vocab, width), count_parameters(attention_writer(task)))
+    return of_size(lambda size: RecurrentWriter(task.vocab, size), count_parameters(attention_writer(task)))
 
 
 SETUPS = {

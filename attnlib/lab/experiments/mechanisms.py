@@ -3,6 +3,8 @@
 A training's numbers depend on the processor's rounding. Stored, its curves and maps are the same for every reader.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -41,7 +43,14 @@ def translate() -> dict:
     """Translation of numbers below 100 000, English to German: the map of 342, and what becomes of larger numbers."""
     numerals = Numerals("en", "de", range(100_000), training=6_000, tests=1_000)
     torch.manual_seed(0)
-    sizes = {"d_model": 32, "num_heads": 2, "d_ff": 64, "num_layers": 1, "dropout": 0.0, "norm_first": True}
+    sizes: dict[str, Any] = {
+        "d_model": 32,
+        "num_heads": 2,
+        "d_ff": 64,
+        "num_layers": 1,
+        "dropout": 0.0,
+        "norm_first": True,
+    }
     model = Transformer(*map(len, numerals.vocabularies), **sizes)
     history = train(model, numerals, seed=0, steps=600, label_smoothing=0.1)
     (source, _, source_mask), _ = numerals.batch(LARGER)
