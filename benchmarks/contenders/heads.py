@@ -98,7 +98,7 @@ def flex(problem: HeadsProblem) -> Contender:
     if problem.cotangent is not None and query.is_cpu:
         raise Unavailable("FlexAttention has no backward on a CPU")
     compiled = torch.compile(flex_attention, dynamic=False)
-    block_mask = create_block_mask(problem.mask.allows, B, None, L, L, device=query.device.type)
+    block_mask = create_block_mask(lambda b, h, q, k: problem.mask.allows(b, h, q, k), B, None, L, L, device=query.device.type)
     contender = problem.contender(lambda query, key, value: compiled(query, key, value, block_mask=block_mask))
     try:
         contender.run()
