@@ -21,8 +21,8 @@ REASONS: dict[str, str] = {
         "is wrong, against one product for queries, keys and values, and in the fast path one call of C++ for all."
     ),
     "decoding-window-* against torch by hand": (
-        "by hand nothing is checked: about 30 µs more go into looking at the open keys for numbers that are not finite, "
-        "and into checks that name what is wrong."
+        "by hand nothing is checked: about 30 µs more go into looking at the open keys for numbers that are not "
+        "finite, and into checks that name what is wrong."
     ),
     "decoding-left-padding-* against torch by hand": (
         "the same for each prompt; and the mask of keys is made anew at each step, which by hand is sliced."

@@ -98,7 +98,8 @@ def flex(problem: HeadsProblem) -> Contender:
     if problem.cotangent is not None and query.is_cpu:
         raise Unavailable("FlexAttention has no backward on a CPU")
     compiled = torch.compile(flex_attention, dynamic=False)
-    block_mask = create_block_mask(lambda b, h, q, k: problem.mask.allows(b, h, q, k), B, None, L, L, device=query.device.type)
+    mask_mod = lambda b, h, q, k: problem.mask.allows(b, h, q, k)  # noqa: E731 - a method is taken for a score_mod
+    block_mask = create_block_mask(mask_mod, B, None, L, L, device=query.device.type)
     contender = problem.contender(lambda query, key, value: compiled(query, key, value, block_mask=block_mask))
     try:
         contender.run()
