@@ -243,6 +243,8 @@ class Memory(_Kept):
 
     def __init__(self, key: Tensor, value: Tensor, layer: nn.Module | None = None):
         super().__init__()
+        if key.shape[:-1] != value.shape[:-1]:
+            raise ValueError(f"value: expected (B, H_kv, S) = {tuple(key.shape[:-1])}, got {tuple(value.shape[:-1])}")
         self.layer = layer
         # A copy, head by head, as it will be read.
         self._key, self._value = (x.clone(memory_format=torch.contiguous_format) for x in (key, value))

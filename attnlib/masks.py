@@ -43,7 +43,7 @@ class Mask:
     """Who may attend to whom. Make one with the functions of this module.
 
     A kind of mask of your own is a subclass with one method, :meth:`allows`. It combines with all others, and every
-    kernel computes it.
+    kernel computes it. One that looks at the example or the head also defines :meth:`shape`, which ``dense`` needs.
 
     >>> from attnlib import masks
     >>> class EvenKeys(masks.Mask):
@@ -54,6 +54,12 @@ class Mask:
             [1, 0, 0],
             [1, 0, 1]], dtype=torch.int32)
     """
+
+    def __init_subclass__(cls) -> None:
+        for base in cls.__bases__:
+            if base.__dict__.get("__final__"):  # the kernels know what it opens, and would not ask the subclass
+                way = "make a subclass of Mask, or combine masks with &, | and ~"
+                raise TypeError(f"{cls.__name__}: expected no subclass of {base.__name__}; {way}")
 
     def allows(self, b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
         """Return, pair by pair, whether a query may attend to a key, as a bool tensor.
@@ -117,8 +123,9 @@ class Mask:
             h = h[:1] if shape[1] == 1 and h.dim() else h
         q = torch.arange(rows[0] + offset, rows[1] + offset, device=b.device).unsqueeze(-1)
         allowed = self.allows(b, h, q, torch.arange(*columns, device=b.device))
-        if allowed.dtype != torch.bool:
-            raise TypeError(f"{type(self).__name__}.allows: expected a bool tensor, got {allowed.dtype}")
+        if getattr(allowed, "dtype", None) != torch.bool:
+            found = getattr(allowed, "dtype", type(allowed).__name__)
+            raise TypeError(f"{type(self).__name__}.allows: expected a bool tensor, got {found}")
         return allowed
 
     def __and__(self, other: Mask) -> Mask:
@@ -204,7 +211,7 @@ def padding(lengths: Sequence[int] | Tensor) -> Mask:
     if checked.dim() != 1:
         hint = of_keys if checked.dim() == 2 else ""
         raise ValueError(f"lengths: expected one length for each example, shape (B,), got {tuple(checked.shape)}{hint}")
-    return Padding(checked, _largest("lengths", checked))
+    return Padding(checked, _longest("lengths", checked))
 
 
 def documents(ids: Sequence[int] | Sequence[Sequence[int]] | Tensor) -> Mask:
@@ -397,16 +404,19 @@ class _Pair(Mask):
         return self.combine(left, right)
 
 
+@final
 class Both(_Pair):
     def combine(self, left: Tensor, right: Tensor) -> Tensor:
         return left & right
 
 
+@final
 class Either(_Pair):
     def combine(self, left: Tensor, right: Tensor) -> Tensor:
         return left | right
 
 
+@final
 @dataclass(frozen=True, eq=False)
 class Not(Mask):
     mask: Mask
@@ -472,8 +482,8 @@ def _whole_numbers(name: str, values: Sequence | Tensor, hint: str = "") -> Tens
     return tensor.long() if tensor.dtype in (torch.uint16, torch.uint32, torch.uint64) else tensor
 
 
-def _largest(name: str, lengths: Tensor) -> int | None:
-    """Return the largest length, or None where a tensor's numbers cannot be read: in a compiled graph, say."""
+def _longest(name: str, lengths: Tensor) -> int | None:
+    """Return the longest length, or None where a tensor cannot be read: in a compiled graph, say."""
     if torch.compiler.is_compiling():
         return None
     try:

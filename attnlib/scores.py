@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from attnlib.masks import Both, Causal, FromTensor, Mask, Span, check_bool, check_pairs
+from attnlib.masks import Both, Causal, Either, FromTensor, Mask, Not, Span, check_bool, check_pairs
 from attnlib.modes import is_plain
 
 __all__ = ["Scores"]
@@ -60,12 +60,15 @@ class Scores(NamedTuple):
             ValueError: if one does not fit, or lies on another device.
         """
         if isinstance(mask, Scores):
-            if bias is None and mask.shape == shape and mask.device == device:
+            if mask.shape != shape or mask.device != device:
+                found = f"checked ones of {tuple(mask.shape)} on {mask.device}"
+                raise ValueError(f"{name}: expected scores of shape {tuple(shape)} on {device}, got {found}")
+            if bias is None:
                 return mask
-            given, mask = mask, mask.mask
-            if bias is not None and given.bias is not None:
+            if mask.bias is not None:
                 raise ValueError("bias: expected none beside checked scores that have one, got a second")
-            bias = given.bias if bias is None else bias
+            _check_bias(bias, shape, device)
+            return mask._replace(bias=bias)
         if bias is not None:
             _check_bias(bias, shape, device)
         if mask is None:
@@ -74,7 +77,10 @@ class Scores(NamedTuple):
             _check_fits(name, mask, mask.shape(shape[-2], shape[-1]), shape)
         else:
             mask = _from_tensor(name, mask, shape, device)
-        return cls(shape, device, _simplified(mask, shape[-2]), bias)
+        scores = cls(shape, device, _simplified(mask, shape[-2]), bias)
+        if scores.mask is not None and not _is_known(scores.mask):
+            scores.allowed((0, min(shape[-2], 1)), (0, min(shape[-1], 1)))  # what it raises, it raises here
+        return scores
 
     def allowed(self, rows: Span | None = None, columns: Span | None = None) -> Tensor:
         """Return who may attend to whom, as a bool tensor with as many axes as the scores, each of them 1 or whole.
@@ -170,15 +176,25 @@ def _positions(batch: Sequence[int], device: torch.device) -> tuple[Tensor, Tens
 
 def _check_fits(name: str, mask: Mask, shape: tuple[int, ...], wanted: Sequence[int]) -> None:
     """Check that a mask of ``shape`` broadcasts to scores of the ``wanted`` shape."""
-    if len(shape) == 2:  # (L, S), which fits all scores
+    if shape == tuple(wanted[-2:]):  # (L, S), which fits all scores
         return
-    aligned = shape
+    if len(shape) != 4:
+        kind = type(mask).__name__
+        raise ValueError(f"{name}: expected {kind}.shape to return (L, S) or (B|1, H|1, L|1, S|1), got {shape}")
+    aligned: tuple[int, ...] = shape
     while len(aligned) > len(wanted) and aligned[0] == 1:
         aligned = aligned[1:]
     if len(aligned) != len(wanted) or any(a not in (1, b) for a, b in zip(aligned, wanted, strict=True)):
         made_for = f": made for {shape[0]} examples" if shape[0] > 1 else ""
         beside = f" beside a batch of {wanted[0]}" if made_for and len(wanted) == 4 else ""
         raise ValueError(f"{name}: expected shape {_accepted(wanted)}, got {shape}{made_for}{beside}")
+
+
+def _is_known(mask: Mask) -> bool:
+    """Return whether the mask is of this package's kinds alone."""
+    if isinstance(mask, Both | Either):
+        return _is_known(mask.left) and _is_known(mask.right)
+    return _is_known(mask.mask) if isinstance(mask, Not) else type(mask).__module__ == Mask.__module__
 
 
 def _from_tensor(name: str, tensor: Tensor, shape: Sequence[int], device: torch.device) -> FromTensor:

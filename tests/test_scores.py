@@ -112,13 +112,43 @@ def test_what_opens_every_pair_is_dropped_from_a_combination():
 
 
 def test_what_was_checked_is_not_checked_again():
-    """A stack makes one for all its layers; for other scores its mask is checked anew."""
+    """A stack makes one for all its layers; for other scores it is refused: a causal mask of one query was dropped."""
     made = of(masks.padding([7, 3]), (B, H, L, S))
     assert of(made, (B, H, L, S)) is made
     bias = torch.zeros(L, S)
     assert Scores.of(made, bias, (B, H, L, S), CPU) == (made.shape, CPU, made.mask, bias)
-    with pytest.raises(ValueError, match="mask: expected shape"):
+    with pytest.raises(ValueError, match=r"mask: expected scores of shape \(3, 3, 5, 7\) .*, got checked ones of \(2"):
         of(made, (3, H, L, S))
+
+
+class Wrong(masks.Mask):
+    def __init__(self, answer, shape=None):
+        self.answer, self.given = answer, shape
+
+    def allows(self, b, h, q, k):
+        return self.answer(b, k)
+
+    def shape(self, L, S):
+        return self.given or (L, S)
+
+
+@pytest.mark.parametrize(
+    ("mask", "error", "message"),
+    [
+        (Wrong(lambda b, k: k), TypeError, "Wrong.allows: expected a bool tensor, got torch.int64"),
+        (Wrong(lambda b, k: True), TypeError, "Wrong.allows: expected a bool tensor, got bool"),
+        (Wrong(lambda b, k: torch.ones(1)[b] > k), IndexError, "out of bounds"),
+        (Wrong(lambda b, k: k > 1, (B, S)), ValueError, r"Wrong.shape to return \(L, S\) or .*, got \(2, 7\)"),
+    ],
+)
+def test_a_kind_of_ones_own_that_is_wrong_says_so_before_anything_is_written(mask, error, message):
+    with pytest.raises(error, match=message):
+        of(mask, (B, H, L, S))
+
+
+def test_a_kind_that_kernels_know_has_no_subclass():
+    with pytest.raises(TypeError, match="Strict: expected no subclass of Causal; make a subclass of Mask"):
+        type("Strict", (masks.Causal,), {})
 
 
 class OneKeyOfEachHead(masks.Mask):

@@ -137,7 +137,7 @@ class _RecomputedBlocks(torch.autograd.Function):
         grad_query, grad_key, grad_value = (grad_output.new_zeros(x.shape) for x in (query, key, value))
         generator = torch.Generator().manual_seed(ctx.seed)
         for queries, keys, scores in chain.from_iterable(share.rows() for share in ctx.work):
-            parts = query[queries], _joined(key, queries[0], keys), _joined(value, queries[0], keys)
+            parts = query[queries], _at(key, queries[0], keys), _at(value, queries[0], keys)
             q, k, v = (x.detach().requires_grad_() for x in parts)
             with torch.enable_grad():
                 output, _ = explicit.with_weights(
@@ -158,7 +158,7 @@ def _by_weights(
     """Return the output by the weights of a few queries at a time, in plain operations, which autograd can record."""
     output, generator = Output(), torch.Generator().manual_seed(seed)
     for queries, keys, scores in chain.from_iterable(share.rows() for share in work):
-        tensors = query[queries], _joined(key, queries[0], keys), _joined(value, queries[0], keys)
+        tensors = query[queries], _at(key, queries[0], keys), _at(value, queries[0], keys)
         rows, _ = explicit.with_weights(*tensors, scores, scale=scale, dropout_p=dropout_p, generator=generator)
         output.append(queries[0], rows.transpose(1, 2))
     return output.joined()
@@ -183,6 +183,6 @@ def _nothing(query: Tensor) -> tuple[Tensor, Tensor]:
     return torch.zeros_like(rows).transpose(1, 2), rows.new_zeros(rows.shape[:-1]).transpose(1, 2)
 
 
-def _joined(x: Tensor, examples: slice, places: list[tuple]) -> Tensor:
+def _at(x: Tensor, examples: slice, places: list[tuple]) -> Tensor:
     """Return the keys of some places, one after another; without a copy where there is one place."""
     return x[places[0]] if len(places) == 1 else torch.cat([x[examples, :, :0], *(x[at] for at in places)], dim=-2)

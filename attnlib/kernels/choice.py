@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from attnlib import checks
-from attnlib.kernels import blockwise, explicit, flash_cpu, fused
+from attnlib.kernels import blockwise, explicit, few_queries, flash_cpu, fused
 from attnlib.kernels.protocol import Kernel
 from attnlib.kernels.quarantine import is_readable
 from attnlib.kernels.runs import knows_runs
@@ -122,7 +122,13 @@ def explain(query: Tensor, key: Tensor, mask: Mask | Tensor | None = None) -> st
     """
     checks.heads(query, key)
     scores = Scores.of(mask, None, (*query.shape[:-1], key.shape[-2]), query.device)
-    kernel, reason = choose(scores, is_readable(query, key))
+    readable = is_readable(query, key)
+    if readable:
+        *_, few = few_queries.open_keys(key, key, scores, ON_A_CPU)
+        if few is not scores:
+            kernel, _ = choose(few, readable)
+            return f"{kernel}: the queries are few, and only {few.shape[-1]} of {scores.shape[-1]} keys are read."
+    kernel, reason = choose(scores, readable)
     if kernel != "blockwise":
         return f"{kernel}: {reason}."
     plans = [share.blocks for share in shares(fused.scores_with_four_axes(scores))]

@@ -160,6 +160,14 @@ def test_blocks_are_counted():
     assert "; 50 % of the pairs are computed" in kernels.explain(matrix, matrix, masks.padding([L // 2]))
 
 
+def test_few_queries_are_explained_as_they_are_computed():
+    for rows in (1, ON_A_CPU.few_queries):
+        said = kernels.explain(
+            LONG[:, :, :rows], torch.zeros(1, 1, 4 * L, 2), masks.causal() & masks.sliding_window(100)
+        )
+        assert said == f"fused: the queries are few, and only {99 + rows} of {4 * L} keys are read."
+
+
 def test_a_mask_that_opens_all_needs_no_kernel_of_its_own():
     assert kernels.explain(LONG[:, :, :1], LONG, masks.causal()) == kernels.explain(LONG[:, :, :1], LONG)
 
