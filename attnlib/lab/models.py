@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnlib import positions
@@ -56,24 +57,6 @@ class NoPositions(nn.Module):
         return 0.0
 
 
-class Recurrent(nn.Module):
-    """A body that reads from both ends: a bidirectional GRU (Cho et al., 2014), each direction half as large.
-
-    >>> import torch
-    >>> from attnlib.lab.models import Recurrent
-    >>> Recurrent(8)(torch.zeros(3, 5, 8)).shape
-    torch.Size([3, 5, 8])
-    """
-
-    def __init__(self, d_model: int):
-        super().__init__()
-        self.gru = nn.GRU(d_model, d_model // 2, batch_first=True, bidirectional=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Tokens (B, L, d_model) → tokens (B, L, d_model)."""
-        return self.gru(x)[0]
-
-
 class Convolutional(nn.Module):
     """A body of convolutions, each inside a residual connection: ``layers`` times ``kernel // 2`` tokens far.
 
@@ -120,6 +103,43 @@ class RecurrentWriter(nn.Module):
         """Source (B, S), target (B, L) → logits (B, L, vocab)."""
         _, state = self.encoder(self.embedding(source))
         return self.output(self.decoder(self.embedding(target), state)[0])
+
+
+class ConvolutionalWriter(nn.Module):
+    """An encoder and a decoder of convolutions, without attention (the kind of layers of Gehring et al., 2017).
+
+    The decoder reads, beside each token of the target, what the encoder made of the same place of the source. It looks
+    back only; ``layers`` times ``kernel // 2`` tokens far, as its encoder does in both directions.
+
+    Args:
+        vocab: the number of different tokens, shared by source and target.
+        d_model: the size of tokens and layers.
+        layers: the convolutions of the encoder, and of the decoder.
+        kernel: how many tokens a convolution of the encoder sees: an odd number.
+
+    >>> import torch
+    >>> from attnlib.lab.models import ConvolutionalWriter
+    >>> tokens = torch.zeros(3, 5, dtype=torch.int64)
+    >>> ConvolutionalWriter(12, 8, layers=2, kernel=5)(tokens, tokens[:, :4]).shape
+    torch.Size([3, 4, 12])
+    """
+
+    def __init__(self, vocab: int, d_model: int, layers: int, kernel: int):
+        super().__init__()
+        self.embedding = nn.Embedding(vocab, d_model)
+        self.encoder = Convolutional(d_model, layers, kernel)
+        self.reach = kernel // 2
+        self.decoder = nn.ModuleList(nn.Conv1d(d_model, d_model, self.reach + 1) for _ in range(layers))
+        self.output = nn.Linear(d_model, vocab)
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        """Source (B, S), target (B, L) → logits (B, L, vocab)."""
+        memory = self.encoder(self.embedding(source)).mT  # (B, d_model, S)
+        L = target.shape[1]
+        x = self.embedding(target).mT + F.pad(memory, (0, max(0, L - memory.shape[2])))[..., :L]
+        for layer in self.decoder:
+            x = x + torch.relu(layer(F.pad(x, (self.reach, 0))))
+        return self.output(x.mT)
 
 
 def count_parameters(model: nn.Module) -> int:

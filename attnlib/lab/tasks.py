@@ -117,16 +117,20 @@ def written(source: Tensor, target: Tensor, source_mask: masks.Mask | None = Non
     return Batch((source, read) if source_mask is None else (source, read, source_mask), asked)
 
 
-def reversal(symbols: int = 10, lengths: range = range(16, 17)) -> Task:
-    """Say the sequence backwards, one output for each input: only a token's position tells which one it must say.
+def reversal(symbols: int = 10, lengths: range = range(16, 17), *, written: bool = False) -> Task:
+    """Say the sequence backwards: only a token's position tells which one must be said.
+
+    One output for each input; or ``written`` token by token.
 
     >>> import torch
     >>> from attnlib.lab.tasks import reversal
     >>> batch = reversal().draw(3, torch.Generator().manual_seed(0))
     >>> batch.inputs[0].flip(-1).equal(batch.target)
     True
+    >>> reversal(written=True).draw(1, torch.Generator().manual_seed(0), length=4)
+    Batch(inputs=(tensor([[ 6, 11,  5,  2]]), tensor([[ 0,  2,  5, 11,  6]])), target=tensor([[ 2,  5, 11,  6,  1]]))
     """
-    return Task(_reversed, symbols, lengths)
+    return Task(_reversed, symbols, lengths, written=written)
 
 
 def sorting(symbols: int = 20, lengths: range = range(2, 11)) -> Task:

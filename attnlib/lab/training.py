@@ -1,6 +1,5 @@
 """Train a small model on a task, and say what it has learnt."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -50,6 +49,7 @@ def train(
     label_smoothing: float = 0.0,
     check_every: int = 100,
     stop_at: float = 1.0,
+    fall_to_zero: bool = False,
 ) -> History:
     """Train with the paper's optimizer and schedule, until two checks in a row find ``stop_at``, or for all steps.
 
@@ -64,6 +64,8 @@ def train(
         label_smoothing: the share of each answer that is spread over the vocabulary.
         check_every: steps between two checks on 5000 held-out sequences.
         stop_at: the accuracy that ends training, when two checks in a row find it: one may be luck.
+        fall_to_zero: instead of the paper's schedule, keep the highest rate after the warm-up for half of all steps,
+            then let it fall to zero in a line: what is learnt in few steps is then less of an accident.
 
     >>> from torch import nn
     >>> from attnlib.lab.models import Tagger
@@ -76,7 +78,12 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     kept = task.tests(5000, torch.Generator().manual_seed(seed))
     optimizer = torch.optim.Adam(model.parameters(), lr=rate * warmup**0.5, betas=(0.9, 0.98), eps=1e-9)
-    schedule = warmup_schedule(optimizer, d_model=1, warmup_steps=warmup)  # so that its highest rate is `rate`
+    if fall_to_zero:
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda done: warmup**-0.5 * min((done + 1) / warmup, 1, 2 * (1 - done / steps))
+        )
+    else:
+        schedule = warmup_schedule(optimizer, d_model=1, warmup_steps=warmup)  # so that its highest rate is `rate`
     history = History()
     bar = tqdm(range(1, steps + 1), unit="step", leave=False)
     for step in bar:
@@ -127,40 +134,3 @@ def accuracy(model: nn.Module, batches: list[Batch], *, of_tokens: bool = False)
             right += int(((said == target) | (target == IGNORED)).all(-1).sum())
             asked += len(target)
     return right / asked
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A number found with several seeds: its mean, the lowest and the highest.
-
-    >>> from attnlib.lab.training import Spread
-    >>> print(Spread((0.5, 1.0, 0.75)))
-    0.750 (0.500–1.000)
-    """
-
-    values: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        return sum(self.values) / len(self.values)
-
-    @property
-    def low(self) -> float:
-        return min(self.values)
-
-    @property
-    def high(self) -> float:
-        return max(self.values)
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f} ({self.low:.3f}–{self.high:.3f})"
-
-
-def over_seeds(experiment: Callable[[int], float], seeds: range = range(3)) -> Spread:
-    """Run an experiment once for each seed.
-
-    >>> from attnlib.lab.training import over_seeds
-    >>> over_seeds(lambda seed: seed / 2).mean
-    0.5
-    """
-    return Spread(tuple(experiment(seed) for seed in seeds))

@@ -19,6 +19,13 @@ def test_a_reversal_is_asked_backwards():
     assert set(source.unique().tolist()) == set(range(7))
 
 
+def test_a_reversal_can_be_written():
+    (source, read), asked = reversal(symbols=7, lengths=range(5, 6), written=True).draw(11, generator())
+    assert asked.tolist() == [[*row[::-1], END] for row in source.tolist()]
+    assert read.tolist() == [[START, *row[::-1]] for row in source.tolist()]
+    assert source.min() >= SYMBOLS_FROM
+
+
 def test_a_sorted_target_is_the_source_in_order():
     (source, read), asked = sorting(symbols=13, lengths=range(6, 7)).draw(11, generator())
     for row, target, shown in zip(source.tolist(), asked.tolist(), read.tolist(), strict=True):

@@ -9,14 +9,13 @@ from torch import nn
 from attnlib.lab.models import (
     Convolutional,
     NoPositions,
-    Recurrent,
     RecurrentWriter,
     Tagger,
     count_parameters,
     of_size,
 )
 from attnlib.lab.tasks import END, IGNORED, START, Batch, copying, reversal
-from attnlib.lab.training import Spread, accuracy, over_seeds, train
+from attnlib.lab.training import accuracy, train
 from attnlib.transformer import Encoder, Transformer, greedy_search
 
 TASK = reversal(symbols=3, lengths=range(2, 4))
@@ -109,6 +108,19 @@ def test_the_highest_rate_is_the_one_asked_for(monkeypatch):
     assert rates[39] == pytest.approx(0.001)
 
 
+def test_a_rate_that_falls_to_zero_rises_stays_and_falls(monkeypatch):
+    rates = []
+    step = torch.optim.Adam.step
+    monkeypatch.setattr(
+        torch.optim.Adam, "step", lambda self, *a: (rates.append(self.param_groups[0]["lr"]), step(self, *a))[1]
+    )
+    train(tagger(), TASK, seed=0, steps=40, rate=0.002, warmup=10, fall_to_zero=True)
+    assert rates[0] == pytest.approx(0.0002)
+    assert rates[9:21] == pytest.approx([0.002] * 12)
+    assert rates[30] == pytest.approx(0.001)
+    assert rates[39] == pytest.approx(0.0001)
+
+
 def test_checks_never_see_what_is_trained_on():
     seen = {"drawn": set(), "kept": set()}
 
@@ -129,19 +141,12 @@ def test_checks_never_see_what_is_trained_on():
     assert not seen["drawn"] & seen["kept"]
 
 
-def test_a_spread_is_mean_lowest_and_highest():
-    spread = over_seeds(lambda seed: seed**2, range(4))
-    assert spread == Spread((0, 1, 4, 9))
-    assert (spread.mean, spread.low, spread.high) == (3.5, 0, 9)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # What attention is compared with
 
 
-@pytest.mark.parametrize("body", [Recurrent(8), Convolutional(8, layers=3, kernel=3)])
-def test_a_body_mixes_tokens_and_keeps_their_shape(body):
-    x = torch.randn(2, 5, 8)
+def test_a_body_mixes_tokens_and_keeps_their_shape():
+    body, x = Convolutional(8, layers=3, kernel=3), torch.randn(2, 5, 8)
     y = body(x)
     assert y.shape == x.shape
     x[:, 3] += 1
@@ -170,8 +175,8 @@ def test_a_writer_without_attention_sees_the_source_and_its_own_past_only():
 
 @pytest.mark.parametrize("wanted", [500, 9_130, 21_824])
 def test_a_model_of_a_size_is_as_near_as_a_width_allows(wanted):
-    sizes = {w: count_parameters(Tagger(10, w, Recurrent(w))) for w in range(2, 130, 2)}
-    model = of_size(lambda width: Tagger(10, width, Recurrent(width)), wanted)
+    sizes = {w: count_parameters(RecurrentWriter(10, w)) for w in range(2, 130, 2)}
+    model = of_size(lambda width: RecurrentWriter(10, width), wanted)
     assert abs(count_parameters(model) - wanted) == min(abs(size - wanted) for size in sizes.values())
     assert all(parameter.device.type == "cpu" for parameter in model.parameters())
 

@@ -7,13 +7,9 @@ import torch
 from tqdm import tqdm
 
 from attnlib.lab import stored
-from attnlib.lab.experiments import layers, learning, mechanisms
+from attnlib.lab.experiments import layers, rivals
 
-EXPERIMENTS: dict[str, Mapping[str, Callable[[], dict]]] = {
-    "layers": layers.ROWS,
-    "learning": learning.ROWS,
-    "mechanisms": mechanisms.ROWS,
-}
+EXPERIMENTS: dict[str, Mapping[str, Callable[[], dict]]] = {"layers": layers.ROWS, "rivals": rivals.ROWS}
 
 
 def main() -> None:
