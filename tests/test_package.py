@@ -10,7 +10,9 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from contextlib import nullcontext
 from fnmatch import fnmatch
+from importlib.util import find_spec
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -168,6 +170,11 @@ def docstrings():
     return found
 
 
+def settings_kept():
+    """Keep matplotlib's settings, which an example may change for all tests that follow."""
+    return importlib.import_module("matplotlib").rc_context() if find_spec("matplotlib") else nullcontext()
+
+
 @pytest.mark.parametrize("place", sorted(docstrings()))
 def test_an_example_runs_as_copied(place):
     """In an empty namespace: it begins with its imports."""
@@ -176,7 +183,8 @@ def test_an_example_runs_as_copied(place):
     test = doctest.DocTestParser().get_doctest(docstrings()[place], {}, place, None, None)
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE, verbose=False)
     output = []
-    runner.run(test, out=output.append)
+    with settings_kept():
+        runner.run(test, out=output.append)
     assert not runner.failures, "".join(output)
 
 
