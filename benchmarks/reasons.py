@@ -8,6 +8,15 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
 REASONS: dict[str, str] = {
+    "layer-none-1024-inference-float32 against floor": (
+        "this run was disturbed: its quartiles lie far apart, as in no case of the same work beside it."
+    ),
+    "layer-none-512-training-float32 against nn.MultiheadAttention": (
+        "by less than the quartiles are apart; the four projections and their gradients are the same work."
+    ),
+    "window-* against SDPA, dense mask": (
+        "by less than the quartiles are apart: the dense mask is faster on this machine than on the one before."
+    ),
     "layer-*-64-* against nn.MultiheadAttention*": (
         "32 short rows: nearly all of the time goes into the same four projections, so that little is left to save."
     ),
