@@ -567,3 +567,20 @@ def test_a_stored_cache_takes_no_layer_with_it():
     assert len(pickle.dumps(cache)) < 10_000  # a layer has 256 · 1024 numbers
     assert stored(cache).layer is copy.deepcopy(cache).layer is None
     assert copy.copy(cache).layer is layer
+
+
+@pytest.mark.parametrize("name", ["mask", "bias"])
+def test_another_device_is_refused_before_the_cache_grows(name):
+    module, cache = MultiHeadAttention(2, 8).eval(), KVCache()
+    wrong = torch.ones(1, 1, device="meta", dtype=torch.bool if name == "mask" else torch.float32)
+    with pytest.raises(ValueError, match=f"{name}: expected a tensor on query.s device cpu, got one on meta"):
+        module(torch.randn(1, 1, 8), cache=cache, **{name: wrong})
+    assert len(cache) == 0
+
+
+def test_a_changed_dropout_is_checked_before_the_cache_grows():
+    module, cache = MultiHeadAttention(2, 8), KVCache()
+    module.dropout = 1.0
+    with pytest.raises(ValueError, match=r"dropout: expected a probability in \[0, 1\), got 1.0"):
+        module(torch.randn(1, 1, 8), cache=cache)
+    assert len(cache) == 0

@@ -57,18 +57,6 @@ MASKS = {
 }
 
 
-@pytest.fixture(params=PATHS)
-def compute(request):
-    """Each way of computing."""
-    return PATHS[request.param]
-
-
-@pytest.fixture(params=[name for name in PATHS if name != "blockwise"])
-def compute_in_a_graph(request):
-    """Each way of computing that a compiled graph knows: nothing is cut into blocks there."""
-    return PATHS[request.param]
-
-
 @pytest.fixture(params=MASKS)
 def mask(request):
     return MASKS[request.param]
@@ -930,3 +918,17 @@ def test_the_examples_run_as_copied(module):
     results = [runner.run(example, out=report.append) for example in examples if example.examples]
     assert results
     assert not any(result.failed for result in results), "".join(report)
+
+
+def test_scale_and_dropout_must_be_numbers():
+    q = torch.randn(3, 4)
+    with pytest.raises(TypeError, match="scale: expected a number, got str"):
+        attention(q, q, q, scale="a")
+    with pytest.raises(TypeError, match="dropout_p: expected a number, got str"):
+        attention(q, q, q, dropout_p="a")
+
+
+def test_a_mask_tensor_with_all_axes_of_unbatched_scores_may_have_ones():
+    q, k = torch.randn(3, 5, 4), torch.randn(3, 7, 4)
+    mask = torch.tensor([True, False, True, True, False, True, True]).reshape(1, 1, 7)
+    torch.testing.assert_close(attention(q, k, k, mask), attention(q, k, k, mask.expand(3, 5, 7)))

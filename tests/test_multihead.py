@@ -1112,3 +1112,13 @@ def test_a_memory_that_does_not_fit_is_refused(other, error, message):
     memory = copy.deepcopy(other.remember(torch.randn(1, 7, 8, dtype=other.wq.weight.dtype)))
     with pytest.raises(error, match=message):
         MultiHeadAttention(2, 8).eval()(torch.randn(1, 3, 8), cache=memory)
+
+
+def test_rotary_must_fit_the_heads():
+    with pytest.raises(TypeError, match="rotary: expected a Rotary, got int"):
+        MultiHeadAttention(2, 8, rotary=4)
+    with pytest.raises(ValueError, match="rotary: expected one of d_k = 4, got 16"):
+        MultiHeadAttention(2, 8, rotary=Rotary(16))
+    module = MultiHeadAttention(2, 8, rotary=Rotary(4))
+    with pytest.raises(ValueError, match=r"key: rotary positions are for self-attention; expected S = 3, got 5"):
+        module(torch.randn(1, 3, 8), torch.randn(1, 5, 8))

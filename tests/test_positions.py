@@ -734,3 +734,9 @@ def test_sinusoids_of_a_dtype_are_exact_in_it(dtype):
     expected = [[f(angle) for angle in row for f in (math.sin, math.cos)] for row in angles]
     assert_close(exact, torch.tensor(expected, dtype=torch.float64))
     assert torch.equal(sinusoidal(11, 6, offset=1000, dtype=dtype), exact.to(dtype))
+
+
+def test_rotary_rounds_half_precision_once():
+    x = torch.randn(11, 8, dtype=torch.bfloat16)
+    rotary = positions.Rotary(8)
+    assert torch.equal(rotary(x), rotary(x.float()).bfloat16())

@@ -22,8 +22,6 @@ from attnlib import (
     attention_weights,
     functional,
     masks,
-    positions,
-    record_attention,
 )
 from attnlib.kernels import quarantine
 from attnlib.kernels.sizes import Sizes
@@ -37,18 +35,6 @@ B, H, H_KV, L, S, D_K, D_V = 2, 6, 3, 5, 7, 11, 13
 LONG = 601
 D_MODEL, HEADS = 17, 3  # of a layer, with heads of D_K and D_V
 BAD = [math.nan, math.inf, -math.inf]
-
-
-@pytest.fixture(params=PATHS)
-def compute(request):
-    """Each way of computing."""
-    return PATHS[request.param]
-
-
-@pytest.fixture(params=[name for name in PATHS if name != "blockwise"])
-def compute_in_a_graph(request):
-    """Each way of computing that a compiled graph knows: nothing is cut into blocks there."""
-    return PATHS[request.param]
 
 
 def draw(*shape):
@@ -537,77 +523,3 @@ def test_a_model_that_diverged_writes_nothing():
                 parameter.fill_(math.nan)
     with pytest.raises(ValueError, match=r"(?i)nan|finite|number"):
         greedy_search(model, torch.randint(13, (1, L)), start=0, end=1, max_length=4)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Not of numbers that are not finite: each belongs beside the others of its module
-
-
-@pytest.mark.parametrize("name", ["mask", "bias"])
-def test_another_device_is_refused_before_the_cache_grows(name):
-    module, cache = MultiHeadAttention(2, 8).eval(), KVCache()
-    wrong = torch.ones(1, 1, device="meta", dtype=torch.bool if name == "mask" else torch.float32)
-    with pytest.raises(ValueError, match=f"{name}: expected a tensor on query.s device cpu, got one on meta"):
-        module(torch.randn(1, 1, 8), cache=cache, **{name: wrong})
-    assert len(cache) == 0
-
-
-def test_a_changed_dropout_is_checked_before_the_cache_grows():
-    module, cache = MultiHeadAttention(2, 8), KVCache()
-    module.dropout = 1.0
-    with pytest.raises(ValueError, match=r"dropout: expected a probability in \[0, 1\), got 1.0"):
-        module(torch.randn(1, 1, 8), cache=cache)
-    assert len(cache) == 0
-
-
-def test_scale_and_dropout_must_be_numbers():
-    q = torch.randn(3, 4)
-    with pytest.raises(TypeError, match="scale: expected a number, got str"):
-        attention(q, q, q, scale="a")
-    with pytest.raises(TypeError, match="dropout_p: expected a number, got str"):
-        attention(q, q, q, dropout_p="a")
-
-
-def test_rotary_must_fit_the_heads():
-    with pytest.raises(TypeError, match="rotary: expected a Rotary, got int"):
-        MultiHeadAttention(2, 8, rotary=4)
-    with pytest.raises(ValueError, match="rotary: expected one of d_k = 4, got 16"):
-        MultiHeadAttention(2, 8, rotary=positions.Rotary(16))
-    module = MultiHeadAttention(2, 8, rotary=positions.Rotary(4))
-    with pytest.raises(ValueError, match=r"key: rotary positions are for self-attention; expected S = 3, got 5"):
-        module(torch.randn(1, 3, 8), torch.randn(1, 5, 8))
-
-
-def test_rotary_rounds_half_precision_once():
-    x = torch.randn(11, 8, dtype=torch.bfloat16)
-    rotary = positions.Rotary(8)
-    assert torch.equal(rotary(x), rotary(x.float()).bfloat16())
-
-
-def test_a_mask_tensor_with_all_axes_of_unbatched_scores_may_have_ones():
-    q, k = torch.randn(3, 5, 4), torch.randn(3, 7, 4)
-    mask = torch.tensor([True, False, True, True, False, True, True]).reshape(1, 1, 7)
-    torch.testing.assert_close(attention(q, k, k, mask), attention(q, k, k, mask.expand(3, 5, 7)))
-
-
-def test_a_compiled_model_is_recorded():
-    model = torch.nn.Sequential(MultiHeadAttention(2, 8))
-    compiled, x = torch.compile(model, backend="eager"), torch.randn(1, 3, 8)
-    compiled(x)
-    with record_attention(compiled) as record:
-        compiled(x)
-    assert list(record) == ["0"]
-
-
-def test_a_shared_layer_is_recorded_under_each_of_its_names():
-    module = MultiHeadAttention(2, 8)
-    model = torch.nn.Sequential(module, module)
-    with record_attention(model) as record:
-        model(torch.randn(1, 3, 8))
-    assert set(record) == {"0", "1"}
-    assert len(record.calls("0")) == 2
-
-
-def test_only_modules_are_recorded():
-    with pytest.raises(TypeError, match=r"model: expected a torch\.nn\.Module, got int"), record_attention(3):
-        pass

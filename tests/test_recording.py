@@ -398,3 +398,17 @@ def test_a_jagged_call_is_refused_in_the_block():
     x = torch.nested.nested_tensor([torch.randn(3, 8), torch.randn(2, 8)], layout=torch.jagged)
     with record_attention(layer), pytest.raises(TypeError, match="query: expected a padded tensor beside record_att"):
         layer(x)
+
+
+def test_a_compiled_model_is_recorded():
+    model = torch.nn.Sequential(MultiHeadAttention(2, 8))
+    compiled, x = torch.compile(model, backend="eager"), torch.randn(1, 3, 8)
+    compiled(x)
+    with record_attention(compiled) as record:
+        compiled(x)
+    assert list(record) == ["0"]
+
+
+def test_only_modules_are_recorded():
+    with pytest.raises(TypeError, match=r"model: expected a torch\.nn\.Module, got int"), record_attention(3):
+        pass
