@@ -151,9 +151,10 @@ def compute(
     readable = is_readable(query, key, value)
     if readable and not need_weights:
         key, value, scores = few_queries.open_keys(key, value, scores, sizes)
-        output = few_queries.attend(query, key, value, scores, scale=scale, dropout_p=dropout_p, sizes=sizes)
-        if output is not None:
-            return output, None
+        if not dropout_p and few_queries.is_one_of_many_keys(query, key, sizes):
+            output = few_queries.attend(query, key, value, scores, scale=scale)
+            if output is not None:
+                return output, None
     clean = quarantine(query, key, value, scores, readable)
     inputs = clean.query, clean.key, clean.value, clean.scores
     if need_weights:

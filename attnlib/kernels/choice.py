@@ -124,10 +124,13 @@ def explain(query: Tensor, key: Tensor, mask: Mask | Tensor | None = None) -> st
     scores = Scores.of(mask, None, (*query.shape[:-1], key.shape[-2]), query.device)
     readable = is_readable(query, key)
     if readable:
-        *_, few = few_queries.open_keys(key, key, scores, ON_A_CPU)
-        if few is not scores:
-            kernel, _ = choose(few, readable)
-            return f"{kernel}: the queries are few, and only {few.shape[-1]} of {scores.shape[-1]} keys are read."
+        S = key.shape[-2]
+        key, _, scores = few_queries.open_keys(key, key, scores, ON_A_CPU)
+        alone = few_queries.is_one_of_many_keys(query, key, ON_A_CPU)
+        if alone or key.shape[-2] < S:
+            kernel = "a single query by its weights" if alone else choose(scores, readable).kernel
+            others = ", the others are open to no query" * (key.shape[-2] < S)
+            return f"{kernel}: {key.shape[-2]} of {S} keys are read{others}."
     kernel, reason = choose(scores, readable)
     if kernel != "blockwise":
         return f"{kernel}: {reason}."

@@ -14,7 +14,7 @@ from attnlib.kernels.sizes import Sizes
 from attnlib.modes import autocast_is_on
 from attnlib.scores import Scores
 
-__all__ = ["attend", "open_keys"]
+__all__ = ["attend", "is_one_of_many_keys", "open_keys"]
 
 PRECISE = (torch.float32, torch.float64)
 
@@ -45,17 +45,19 @@ def _picked(x: Tensor, spans: list[tuple[int, int]]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, -2)
 
 
-def attend(
-    query: Tensor, key: Tensor, value: Tensor, scores: Scores, *, scale: float, dropout_p: float, sizes: Sizes
-) -> Tensor | None:
-    """Return the output of a single query by its weights; None where something is not finite, or a kernel is faster.
+def is_one_of_many_keys(query: Tensor, key: Tensor, sizes: Sizes) -> bool:
+    """Return whether there is a single query, whose weights take less time than to read so many keys twice."""
+    many = query.shape[-2] == 1 and key.numel() >= sizes.many_elements
+    return many and query.dtype in PRECISE and not autocast_is_on("cpu")
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, scores: Scores, *, scale: float) -> Tensor | None:
+    """Return the output of a single query by its weights; None where something is not finite, or would be copied.
 
     The scores are few, and tell whether the keys are finite, as the output tells of the values: nothing is read twice.
     """
     S, d_k = key.shape[-2:]
-    if query.shape[-2] != 1 or dropout_p or key.numel() < sizes.many_elements or not value.numel():
-        return None
-    if query.dtype not in PRECISE or autocast_is_on("cpu"):
+    if not value.numel():
         return None
     try:
         keys, values = key.view(-1, S, d_k), value.view(-1, S, value.shape[-1])

@@ -161,11 +161,15 @@ def test_blocks_are_counted():
 
 
 def test_few_queries_are_explained_as_they_are_computed():
-    for rows in (1, ON_A_CPU.few_queries):
-        said = kernels.explain(
-            LONG[:, :, :rows], torch.zeros(1, 1, 4 * L, 2), masks.causal() & masks.sliding_window(100)
-        )
-        assert said == f"fused: the queries are few, and only {99 + rows} of {4 * L} keys are read."
+    keys, window = torch.zeros(1, 1, 4 * L, 2), masks.causal() & masks.sliding_window(100)
+    for rows, kernel in ((1, "fused"), (ON_A_CPU.few_queries, "fused"), (ON_A_CPU.few_queries + 100, "blockwise")):
+        read = f"{99 + rows} of {4 * L} keys are read, the others are open to no query."
+        assert kernels.explain(LONG[:, :, :rows], keys, window) == f"{kernel}: {read}"
+    all_open = masks.sliding_window(5 * L)
+    assert kernels.explain(LONG[:, :, :3], keys, all_open).startswith("fused: there is no mask")
+    many = torch.zeros(1, 1, ON_A_CPU.many_elements // 2, 2)
+    said = kernels.explain(LONG[:, :, :1], many)
+    assert said == f"a single query by its weights: {many.shape[2]} of {many.shape[2]} keys are read."
 
 
 def test_a_mask_that_opens_all_needs_no_kernel_of_its_own():
