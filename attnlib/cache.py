@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attnlib import checks
+from attnlib.kernels.quarantine import are_finite, is_readable
 from attnlib.masks import Both, Mask, Padding
 from attnlib.modes import autocast_is_on
 
@@ -16,16 +17,18 @@ __all__ = ["KVCache", "Memory"]
 
 
 class _Kept:
-    """Keys and values of one attention layer.
+    """Keys and values of one attention layer. They are to be read: what is written into them is not looked at again.
 
     Attributes:
         layer: whose they are; None while no layer has written.
+        is_finite: whether all of them are known to be finite numbers.
     """
 
     _WAY: ClassVar[str]  # how to make one for another layer
 
     def __init__(self) -> None:
         self.layer: nn.Module | None = None
+        self.is_finite = True  # whether all that is kept is known to be so: looked at once, as it came
         self._length = 0
         self._key: Tensor | None = None
         self._value: Tensor | None = None
@@ -224,6 +227,7 @@ class KVCache(_Kept):
         past, length = self._length, self._length + key.shape[-2]
         self._key = _append(self._key, key, past, length, in_place)
         self._value = _append(self._value, value, past, length, in_place)
+        self.is_finite = self.is_finite and is_readable(key, value) and are_finite(key, value)
         self._length, self.layer = length, self.layer if layer is None else layer
         return self._key.narrow(-2, 0, length), self._value.narrow(-2, 0, length)
 
@@ -248,6 +252,7 @@ class Memory(_Kept):
         self.layer = layer
         # A copy, head by head, as it will be read.
         self._key, self._value = (x.clone(memory_format=torch.contiguous_format) for x in (key, value))
+        self.is_finite = is_readable(key, value) and are_finite(key, value)
         self._length = key.shape[-2]
 
     def read(self, query: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,6 @@
 """Multi-head attention as a module: the paper's, with grouped heads, a cache, and weights on request."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -110,11 +109,10 @@ class MultiHeadAttention(nn.Module):
             raise ValueError(f"rotary: expected one of d_k = {d_k}, got {rotary.d_k}")
         self.num_heads, self.num_kv_heads, self.dropout = num_heads, num_kv_heads, dropout
         self.d_model, self.d_k, self.d_v = d_model, d_k, d_v
-        options: dict[str, Any] = {"bias": projection_bias, "device": device, "dtype": dtype}
-        self.wq = nn.Linear(d_model, num_heads * d_k, **options)
-        self.wk = nn.Linear(d_model, num_kv_heads * d_k, **options)
-        self.wv = nn.Linear(d_model, num_kv_heads * d_v, **options)
-        self.fc = nn.Linear(num_heads * d_v, d_model, **options)
+        self.wq = nn.Linear(d_model, num_heads * d_k, projection_bias, device, dtype)
+        self.wk = nn.Linear(d_model, num_kv_heads * d_k, projection_bias, device, dtype)
+        self.wv = nn.Linear(d_model, num_kv_heads * d_v, projection_bias, device, dtype)
+        self.fc = nn.Linear(num_heads * d_v, d_model, projection_bias, device, dtype)
         self.rotary = rotary
         self.attn: Tensor | None = None
         self.reset_parameters()
@@ -169,6 +167,8 @@ class MultiHeadAttention(nn.Module):
             keys, values = self._keys_and_values(key, value, offset=0 if cache is None else len(cache))
             if cache is not None:
                 keys, values = cache.append(keys, values, self)
+        if cache is not None:
+            scores = scores._replace(finite=cache.is_finite)
         if self.rotary is not None:
             # As with masks, the last query stands at the last key.
             queries = self.rotary(queries, keys.shape[-2] - queries.shape[-2])

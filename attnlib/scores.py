@@ -33,6 +33,7 @@ class Scores(NamedTuple):
     device: torch.device
     mask: Mask | None = None  # None where every pair is open
     bias: Tensor | None = None
+    finite: bool = False  # whether keys and values are known to be finite, so that nobody need look
 
     @classmethod
     def of(
@@ -124,7 +125,7 @@ class Scores(NamedTuple):
         if bias is not None and bias.shape[-1] != 1:
             bias = side_by_side([bias[..., start:stop] for start, stop in spans] or [bias[..., :0]])
         shape = (*batch, last - first, sum(stop - start for start, stop in spans))
-        return Scores(shape, self.device, mask, bias)
+        return Scores(shape, self.device, mask, bias, self.finite)
 
     def masked(self, scores: Tensor, columns: Span | None = None) -> Tensor:
         """Add the bias to ``scores``, which nobody else holds, and set what is closed to −∞.

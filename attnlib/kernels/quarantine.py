@@ -44,7 +44,7 @@ def quarantine(query: Tensor, key: Tensor, value: Tensor, scores: Scores, readab
         scores: where they are open.
         readable: what :func:`is_readable` says of them.
     """
-    if readable and are_finite(query, key, value):
+    if readable and (are_finite(query) if scores.finite else are_finite(query, key, value)):
         return Quarantined(query, key, value, scores)
     if scores.mask is None and not readable:
         lost = _hidden_by_torch(query, key)
