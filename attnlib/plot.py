@@ -32,7 +32,7 @@ try:
     from matplotlib.backend_bases import RendererBase
     from matplotlib.collections import LineCollection
     from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch, Polygon, Rectangle
+    from matplotlib.patches import Rectangle
     from matplotlib.text import Text
     from matplotlib.ticker import FixedLocator, MaxNLocator
 except ModuleNotFoundError as missing:  # pragma: no cover - needs an environment without matplotlib
@@ -225,8 +225,7 @@ def plot_plan(mask: Mask | None, L: int, S: int, *, ax: Axes | None = None) -> A
 
     Runs of keys that are empty for all queries of a block, and skipped, are hatched. Filled ones are full: open to all
     of them. Dotted ones are partial, so that a mask decides; so are a few empty ones that are computed with their
-    neighbours. A filled triangle is the causal mask between as many queries as keys: torch's kernel leaves out its
-    other half. A frame goes round each tile, which is one call of torch's kernel. The three kinds carry labels, for
+    neighbours. A frame goes round each tile, which is one call of torch's kernel. The three kinds carry labels, for
     ``ax.legend()`` or one legend for several Axes.
 
     Args:
@@ -249,14 +248,13 @@ def plot_plan(mask: Mask | None, L: int, S: int, *, ax: Axes | None = None) -> A
     if mask is not None and any(size != 1 for size in mask.shape(L, S)[:-2]):
         raise ValueError(f"mask: expected one mask of shape (L, S) = {(L, S)}, got {mask.shape(L, S)}")
     ax = plt.gca() if ax is None else ax
-    _fill(ax, _rectangle((0, L), (0, S)), "empty")
+    _fill(ax, "empty", (0, L), (0, S))
     for block in plan(mask, L, S):
         rows = block.start, block.stop
         for tile in block.tiles:
-            columns = tile.start, tile.stop
-            _fill(ax, _triangle(rows, columns) if tile.is_triangle else _rectangle(rows, columns), "full")
-            for start, stop, _ in () if tile.is_triangle else tile.partial:
-                _fill(ax, _rectangle(rows, (start, stop)), "partial")
+            _fill(ax, "full", rows, (tile.start, tile.stop))
+            for start, stop, _ in tile.partial:
+                _fill(ax, "partial", rows, (start, stop))
             ax.add_patch(_rectangle(rows, (tile.start, tile.stop), fill=False, edgecolor="black", linewidth=0.8))
     ax.set(xlim=(-0.5, S - 0.5), ylim=(L - 0.5, -0.5), aspect="equal", xlabel="key", ylabel="query")
     for axis in (ax.xaxis, ax.yaxis):
@@ -374,17 +372,11 @@ def _runs(cells: np.ndarray) -> Iterator[tuple[int, int, int]]:
             yield row, int(first), int(end) - 1
 
 
-def _fill(ax: Axes, cells: Patch, kind: str) -> None:
-    """Fill cells in the style of their kind; the first of each kind are labelled for a legend."""
+def _fill(ax: Axes, kind: str, rows: tuple[int, int], columns: tuple[int, int]) -> None:
+    """Fill a rectangle of cells in the style of its kind; the first of each kind is labelled for a legend."""
     known = ax.get_legend_handles_labels()[1]
-    cells.set(linewidth=0, label="_" if kind in known else kind, **PLAN_STYLES[kind])
-    ax.add_patch(cells)
-
-
-def _triangle(rows: tuple[int, int], columns: tuple[int, int]) -> Polygon:
-    """Return the lower left half of as many rows as columns, each (start, stop)."""
-    left, right, top, bottom = (edge - 0.5 for edge in (*columns, *rows))
-    return Polygon([(left, top), (right, bottom), (left, bottom)])
+    label = None if kind in known else kind
+    ax.add_patch(_rectangle(rows, columns, linewidth=0, label=label, **PLAN_STYLES[kind]))
 
 
 def _rectangle(rows: tuple[int, int], columns: tuple[int, int], **style: Any) -> Rectangle:

@@ -172,7 +172,7 @@ def _masked_heads() -> Iterator[Case]:
     for name, words, sizes, make_mask, targets in rows:
         for dtype, training in ((torch.float32, False), (torch.float32, True), (torch.bfloat16, False)):
             others = [DENSE, FLEX] if dtype == torch.float32 and not name.startswith("padded") else [DENSE]
-            others += [heads.ROWS] * (name == "padded")
+            others += [heads.ROWS] * (name == "padded") + [heads.EACH] * (name == "documents")
             yield Case(
                 section=HEADS,
                 row=words,

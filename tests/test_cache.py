@@ -1,6 +1,7 @@
 """The cache against plain concatenation, and decoding against the whole sequence at once."""
 
 import copy
+import math
 import pickle
 
 import pytest
@@ -9,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnlib import KVCache, MultiHeadAttention, masks
+from attnlib import cache as cache_module
 from attnlib.cache import Memory
+from attnlib.kernels import few_queries, quarantine
 from attnlib.positions import Rotary
 from tests.oracles import D_K, D_MODEL, D_V, GROUPED_H, H_KV, B, H, draw
 from tests.tolerances import assert_close
@@ -584,3 +587,58 @@ def test_a_changed_dropout_is_checked_before_the_cache_grows():
     with pytest.raises(ValueError, match=r"dropout: expected a probability in \[0, 1\), got 1.0"):
         module(torch.randn(1, 1, 8), cache=cache)
     assert len(cache) == 0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Numbers that are not finite are looked for once, as they come
+
+
+def test_a_cache_knows_whether_all_in_it_is_finite():
+    cache = KVCache()
+    assert cache.is_finite
+    cache.append(*tokens(3))
+    assert cache.is_finite
+    key, value = tokens(2)
+    value[0, 0, 1, 0] = math.inf
+    before = copy.copy(cache)
+    cache.append(key, value)
+    cache.append(*tokens(1))
+    assert (before.is_finite, cache.is_finite) == (True, False)
+    assert [copy.copy(cache).is_finite, copy.deepcopy(cache).is_finite, stored(cache).is_finite] == [False] * 3
+    cache.reorder(torch.zeros(B, dtype=torch.int64))
+    assert not cache.is_finite
+    assert Memory(*tokens(3)).is_finite
+    assert not Memory(key, value).is_finite
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_bad_number_in_the_padding_of_a_prompt_reaches_no_later_token(bad):
+    layer = MultiHeadAttention(H, D_MODEL, D_K, D_V).double().eval()
+    x, mask = torch.randn(B, 6, D_MODEL).double(), masks.causal() & ~masks.padding([2, 0])
+    spoilt = x.clone()
+    spoilt[0, :2] = bad
+    outputs = []
+    for prompt in (x, spoilt):
+        cache = KVCache()
+        layer(prompt[:, :4], mask=mask, cache=cache)
+        outputs.append(torch.cat([layer(prompt[:, i : i + 1], mask=mask, cache=cache) for i in (4, 5)], dim=1))
+    assert_close(outputs[1], outputs[0])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("attend", ["grows", "is remembered"])
+def test_a_step_looks_at_its_own_numbers_alone(attend, monkeypatch):
+    layer, cache = MultiHeadAttention(H, D_MODEL, D_K, D_V).eval(), KVCache()
+    past, token = torch.randn(B, 300, D_MODEL), torch.randn(B, 1, D_MODEL)
+    if attend == "grows":
+        layer(past, mask=masks.causal(), cache=cache)
+    else:
+        cache = layer.remember(past)
+    looked_at = []
+    real = quarantine.are_finite
+    for module in (quarantine, cache_module, few_queries):
+        watched = lambda *x: looked_at.extend(y.numel() for y in x) or real(*x)  # noqa: E731
+        monkeypatch.setattr(module, "are_finite", watched)
+    layer(token, mask=masks.causal() if attend == "grows" else None, cache=cache)
+    assert 0 < max(looked_at) <= B * H * max(D_K, D_V)

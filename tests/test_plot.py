@@ -323,10 +323,6 @@ def plan_as_cells(mask, L, S):
     cells = np.full((L, S), "empty", dtype=object)
     for block in plan(mask, L, S):
         for tile in block.tiles:
-            if tile.is_triangle:
-                square = cells[block.start : block.stop, tile.start : tile.stop]
-                square[np.tril(np.ones(square.shape, dtype=bool))] = "full"
-                continue
             cells[block.start : block.stop, tile.start : tile.stop] = "full"
             for start, stop, _ in tile.partial:
                 cells[block.start : block.stop, start:stop] = "partial"
@@ -335,11 +331,6 @@ def plan_as_cells(mask, L, S):
 
 def cells_of(patch):
     """Return the rows and the columns that a patch covers."""
-    if isinstance(patch, matplotlib.patches.Polygon):  # the lower half of a square
-        (left, top), (right, bottom) = (np.round(patch.get_xy()[at] + 0.5).astype(int) for at in (0, 1))
-        rows, columns = np.tril_indices(bottom - top)
-        assert right - left == bottom - top
-        return rows + top, columns + left
     corner = round(patch.get_y() + 0.5), round(patch.get_x() + 0.5)
     sizes = round(patch.get_height()), round(patch.get_width())
     return tuple(slice(start, start + size) for start, size in zip(corner, sizes, strict=True))
@@ -373,7 +364,7 @@ def test_a_plan_frames_each_piece(ax):
 
 
 def test_a_plan_has_queries_downwards_keys_to_the_right_and_one_label_a_kind(ax):
-    plot.plot_plan(masks.causal() & masks.sliding_window(170), 150, 300, ax=ax)
+    plot.plot_plan(masks.causal(), 150, 300, ax=ax)
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("key", "query")
     assert ax.get_xlim() == (-0.5, 299.5)
     assert ax.get_ylim() == (149.5, -0.5)

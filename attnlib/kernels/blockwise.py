@@ -50,8 +50,6 @@ def attend(
     # Half precision is widened, so that what is summed over blocks is rounded once; measured, about as fast.
     tensors = [fused.rows_together(fused.four_axes(x)) for x in (query, key, value)]
     tensors = [x.to(torch.promote_types(x.dtype, torch.float32)) for x in tensors]
-    if scale <= 0:  # torch's kernel sets what is_causal closes to −∞, and multiplies it with the scale
-        tensors[0], scale = tensors[0] * scale, 1.0
     work = shares(fused.scores_with_four_axes(scores), tensors[0].dtype, sizes)
     if dropout_p:
         output = _RecomputedBlocks.apply(*tensors, work, scale, dropout_p)
@@ -79,8 +77,7 @@ class _FlashBlocks(torch.autograd.Function):
             queries, found = group.of(query, group.block), []
             for tile, additive_mask in zip(group.block.tiles, group.additive_masks, strict=True):
                 keys, values = group.of(key, tile), group.of(value, tile)
-                is_causal = tile.is_triangle and additive_mask is None
-                out, lse = flash_cpu.forward(queries, keys, values, additive_mask, scale, is_causal)
+                out, lse = flash_cpu.forward(queries, keys, values, additive_mask, scale)
                 if additive_mask is not None and len(group.block.tiles) > 1:  # torch calls the log-sum-exp of nothing 0
                     lse = lse.masked_fill((additive_mask == -math.inf).all(-1), -math.inf)
                 found.append((out, lse))
@@ -107,9 +104,7 @@ class _FlashBlocks(torch.autograd.Function):
             given, queries, out, lse = (group.of(x, block) for x in (grad_output, query, output, log_sum_exp))
             for tile, additive_mask in zip(block.tiles, group.additive_masks, strict=True):
                 keys, values = group.of(key, tile), group.of(value, tile)
-                tensors = given, queries, keys, values, out, lse
-                is_causal = tile.is_triangle and additive_mask is None
-                parts = flash_cpu.backward(*tensors, additive_mask, ctx.scale, is_causal)
+                parts = flash_cpu.backward(given, queries, keys, values, out, lse, additive_mask, ctx.scale)
                 for total, part, grad in zip(totals, (block, tile, tile), parts, strict=True):
                     group.add(total, part, grad)
         return *totals, None, None

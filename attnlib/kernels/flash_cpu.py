@@ -19,7 +19,7 @@ def available() -> bool:
 
 
 def forward(
-    query: Tensor, key: Tensor, value: Tensor, additive_mask: Tensor | None, scale: float, is_causal: bool = False
+    query: Tensor, key: Tensor, value: Tensor, additive_mask: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
     """Return the output (B, H, L, d) and the log-sum-exp (B, H, L) of the scores, both 0 where nothing is open.
 
@@ -28,10 +28,9 @@ def forward(
         key: (B, H_kv, S, d).
         value: (B, H_kv, S, d): one width for all.
         additive_mask: added to the scores, (B|1, H|1, L, S), −∞ where a pair is closed; or None.
-        scale: what the products are multiplied with; more than 0 with ``is_causal``.
-        is_causal: whether a query sees the keys up to its own place alone; L = S, and no additive mask.
+        scale: what the products are multiplied with.
     """
-    return getattr(torch.ops.aten, _FORWARD)(query, key, value, 0.0, is_causal, attn_mask=additive_mask, scale=scale)
+    return getattr(torch.ops.aten, _FORWARD)(query, key, value, attn_mask=additive_mask, scale=scale)
 
 
 def backward(
@@ -43,12 +42,11 @@ def backward(
     log_sum_exp: Tensor,
     additive_mask: Tensor | None,
     scale: float,
-    is_causal: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of query, key and value.
 
     ``output`` and ``log_sum_exp`` may be those of all keys, though ``key`` and ``value`` are a part of them: then the
     gradients are this part's share.
     """
-    arguments = grad, query, key, value, output, log_sum_exp, 0.0, is_causal
+    arguments = grad, query, key, value, output, log_sum_exp, 0.0, False
     return getattr(torch.ops.aten, _BACKWARD)(*arguments, attn_mask=additive_mask, scale=scale)

@@ -1,12 +1,11 @@
 """How queries are cut into blocks, and which keys each block is computed with."""
 
 from bisect import bisect_right
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from attnlib.kernels.runs import Runs, moves_along, runs_of, starts
+from attnlib.kernels.runs import Runs, RunsOfQueries, moves_along, runs_of, starts
 from attnlib.kernels.sizes import ON_A_CPU, Sizes
-from attnlib.masks import Causal, Mask
+from attnlib.masks import Mask
 
 __all__ = ["Block", "Tile", "plan"]
 
@@ -18,14 +17,11 @@ class Tile:
     Attributes:
         partial: the (start, stop, mask) of the runs among them that are not full. The mask decides there; None closes
             the run, which is computed only because it is short.
-        is_triangle: whether the keys are as many as the block's queries, and the causal mask alone stands between them:
-            torch's kernel then leaves out one half, and needs no mask.
     """
 
     start: int
     stop: int
     partial: tuple[tuple[int, int, Mask | None], ...] = ()
-    is_triangle: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,9 +34,8 @@ class Block:
 
     @property
     def pairs(self) -> int:
-        """How many pairs of a query and a key are computed; of a triangle, how many are open."""
-        L = self.stop - self.start
-        return sum(L * (L + 1) // 2 if tile.is_triangle else L * (tile.stop - tile.start) for tile in self.tiles)
+        """How many pairs of a query and a key are computed."""
+        return (self.stop - self.start) * _keys(self.tiles)
 
 
 def plan(mask: Mask | None, L: int, S: int, sizes: Sizes = ON_A_CPU) -> list[Block]:
@@ -57,48 +52,42 @@ def plan(mask: Mask | None, L: int, S: int, sizes: Sizes = ON_A_CPU) -> list[Blo
 
     >>> from attnlib import masks
     >>> from attnlib.kernels.plan import plan
-    >>> for block in plan(masks.prefix(100) | masks.causal(), 256, 256):
+    >>> for block in plan(masks.causal(), 256, 256):
     ...     print(block)
-    Block(start=0, stop=128, tiles=(Tile(start=0, stop=128, partial=((100, 128, Causal()),), is_triangle=False),))
-    Block(start=128, stop=256, tiles=(Tile(start=0, stop=256, partial=((129, 256, Causal()),), is_triangle=False),))
+    Block(start=0, stop=128, tiles=(Tile(start=0, stop=128, partial=((1, 128, Causal()),)),))
+    Block(start=128, stop=256, tiles=(Tile(start=0, stop=256, partial=((129, 256, Causal()),)),))
     """
     if mask is None:
         return [Block(0, L, (Tile(0, S),))]
     shape = mask.shape(L, S)
     if len(shape) > 2 and shape[0] > 1:
         raise ValueError(f"mask: expected that of one example, got one of {shape[0]}")
-    runs_of_queries, whole = runs_of(mask, L, S), mask
+    found = runs_of(mask, L, S)
 
-    def tiles(start: int, stop: int) -> tuple[Tile, ...]:
-        runs = runs_of_queries(start, stop)
-        if len(runs) > sizes.most_runs:
-            return (Tile(0, S, ((0, S, whole),)),)
-        return _with_triangle(_joined(runs, sizes), start + S - L, stop + S - L)
+    def runs(start: int, stop: int) -> Runs:
+        some = found(start, stop)
+        return some if len(some) <= sizes.most_runs else [(S, mask)]
 
     cuts = [0, *sorted(cut for cut in starts(mask, L, S) if 0 < cut < L), L]
     alike = moves_along(mask)
     blocks: list[Block] = []
     start = 0
     while start < L:
-        stop = _end_of_block(tiles, start, cuts, alike, sizes)
-        blocks.append(Block(start, stop, tiles(start, stop)))
+        size = _size(runs, start, L, sizes) if alike else sizes.block
+        stop = _end_of_block(runs, start, cuts, size, sizes)
+        blocks.append(Block(start, stop, _tiles(runs(start, stop), sizes)))
         start = stop
     return blocks
 
 
-Tiles = Callable[[int, int], tuple[Tile, ...]]  # those of the queries from a start up to a stop
-
-
-def _end_of_block(tiles: Tiles, start: int, cuts: list[int], alike: bool, sizes: Sizes) -> int:
-    """Return where a block that begins at ``start`` should end: after some queries, or where the mask suggests."""
-    next_jump = bisect_right(cuts, start)
-    if cuts[next_jump] - start >= sizes.smallest and _needs_no_mask(tiles(start, cuts[next_jump])):
-        # Padding, or a whole document: one call up to the jump, or to one further on.
-        while next_jump + 1 < len(cuts) and _needs_no_mask(tiles(start, cuts[next_jump + 1])):
-            next_jump += 1
-        return cuts[next_jump]
-    size = _size(tiles, start, cuts[-1], sizes) if alike else sizes.block
-    while size < sizes.largest and _keys(tiles(start, min(start + size, cuts[-1]))) >= sizes.wide * size:
+def _end_of_block(runs: RunsOfQueries, start: int, cuts: list[int], size: int, sizes: Sizes) -> int:
+    """Return where a block that begins at ``start`` should end: after ``size`` queries, or where the mask suggests."""
+    jump = cuts[bisect_right(cuts, start)]
+    if jump - start >= sizes.smallest and not any(tile.partial for tile in _tiles(runs(start, jump), sizes)):
+        return jump  # padding, or a whole document: no mask is needed up to the next jump
+    while size < sizes.largest:
+        if _keys(_tiles(runs(start, min(start + size, cuts[-1])), sizes)) < sizes.wide * size:
+            break
         size *= 2
     end = min(start + size, cuts[-1])
     next_jump = bisect_right(cuts, end)
@@ -108,14 +97,10 @@ def _end_of_block(tiles: Tiles, start: int, cuts: list[int], alike: bool, sizes:
     return last_jump if last_jump - start >= sizes.smallest else end
 
 
-def _needs_no_mask(tiles: tuple[Tile, ...]) -> bool:
-    return all(tile.is_triangle or not tile.partial for tile in tiles)
-
-
-def _size(tiles: Tiles, start: int, L: int, sizes: Sizes) -> int:
+def _size(runs: RunsOfQueries, start: int, L: int, sizes: Sizes) -> int:
     """Return the size of a block: a smaller one where the next one is alike, so that they can share a call."""
     middle, end = start + sizes.alike, start + 2 * sizes.alike
-    if end > L or _keys(tiles(start, middle)) != _keys(tiles(middle, end)):
+    if end > L or _keys(_tiles(runs(start, middle), sizes)) != _keys(_tiles(runs(middle, end), sizes)):
         return sizes.block
     return sizes.alike
 
@@ -124,7 +109,7 @@ def _keys(tiles: tuple[Tile, ...]) -> int:
     return sum(tile.stop - tile.start for tile in tiles)
 
 
-def _joined(runs: Runs, sizes: Sizes) -> list[Tile]:
+def _tiles(runs: Runs, sizes: Sizes) -> tuple[Tile, ...]:
     """Join neighbouring runs that are full, or partial, to what is computed in one call."""
     tiles: list[Tile] = []
     start = 0
@@ -132,7 +117,7 @@ def _joined(runs: Runs, sizes: Sizes) -> list[Tile]:
         if left is not False:
             _add(tiles, Tile(start, stop, () if left is True else ((start, stop, left),)), sizes)
         start = stop
-    return tiles
+    return tuple(tiles)
 
 
 def _add(tiles: list[Tile], new: Tile, sizes: Sizes) -> None:
@@ -148,23 +133,3 @@ def _add(tiles: list[Tile], new: Tile, sizes: Sizes) -> None:
             tiles[-1] = Tile(last.start, new.stop, (*last.partial, *closed, *new.partial))
             return
     tiles.append(new)
-
-
-def _with_triangle(tiles: list[Tile], first: int, stop: int) -> tuple[Tile, ...]:
-    """Find the triangle at the diagonal of a block whose queries stand at the keys from ``first`` up to ``stop``.
-
-    The first query sees its own key, so that the causal mask decides from the next one on: a long full run before it
-    gives that key back.
-    """
-    last = tiles[-1] if tiles else None
-    if last is None or last.stop != stop or [type(mask) for *_, mask in last.partial] != [Causal]:
-        return tuple(tiles)
-    if last.partial[0][:2] != (first + 1, stop):
-        return tuple(tiles)
-    if last.start == first:
-        return (*tiles[:-1], replace(last, is_triangle=True))
-    before = tiles[-2] if len(tiles) > 1 else None
-    if last.start == first + 1 and before is not None and before.stop == first + 1 and not before.partial:
-        before_it = (replace(before, stop=first),) if before.start < first else ()
-        return (*tiles[:-2], *before_it, replace(last, start=first, is_triangle=True))
-    return tuple(tiles)

@@ -175,12 +175,6 @@ def _(mask: Documents, L: int, S: int) -> set[int]:
     return {begin - (S - L) for begin in _stretches(mask.ids)[0]}
 
 
-@starts.register
-def _(mask: Padding, L: int, S: int) -> set[int]:
-    # From the last key on a causal mask beside it closes nothing more.
-    return {mask.lengths.tolist()[0] - (S - L)} if mask.lengths.shape[0] == 1 else set()
-
-
 @starts.register(Both | Either)
 def _(mask: Both | Either, L: int, S: int) -> set[int]:
     return starts(mask.left, L, S) | starts(mask.right, L, S)

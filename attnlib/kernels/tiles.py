@@ -72,20 +72,16 @@ class Share:
         for block in self.blocks:
             masked = any(tile.partial for tile in block.tiles)
             scores = self.scores if masked else self.scores._replace(mask=None)
+            spans = [(tile.start, tile.stop) for tile in block.tiles]
+            keys = [(self.examples, slice(None), slice(*span)) for span in spans]
             for start in range(block.start, block.stop, self.sizes.rows):
-                stop = min(start + self.sizes.rows, block.stop)
-                spans = [(tile.start, tile.stop) for tile in block.tiles]
-                if block.tiles and block.tiles[-1].is_triangle:  # these queries see no key after their own
-                    spans[-1] = (spans[-1][0], spans[-1][0] + stop - block.start)
-                keys = [(self.examples, slice(None), slice(*span)) for span in spans]
-                yield (self.examples, slice(None), slice(start, stop)), keys, scores.among(spans, (start, stop))
+                rows = start, min(start + self.sizes.rows, block.stop)
+                yield (self.examples, slice(None), slice(*rows)), keys, scores.among(spans, rows)
 
     def _additive_mask(self, block: Block, tile: Tile) -> Tensor | None:
         """Return what is added to the scores of a tile, −∞ where a pair is closed; None if nothing is."""
         rows = (block.start, block.stop)
         bias = self.scores.bias_among(rows, (tile.start, tile.stop))
-        if bias is None and tile.is_triangle:
-            return None
         mask = self._closed_pairs(rows, tile) if tile.partial else None
         if bias is None:
             return mask

@@ -20,12 +20,12 @@ SCALE = 0.4
 HAS_FLASH = pytest.mark.skipif(not flash_cpu.available(), reason="this torch has no such operations")
 
 
-def forward(query, key, value, additive_mask, is_causal=False):
-    return flash_cpu.forward(query, key, value, additive_mask, scale=SCALE, is_causal=is_causal)
+def forward(query, key, value, additive_mask):
+    return flash_cpu.forward(query, key, value, additive_mask, scale=SCALE)
 
 
-def backward(*tensors, is_causal=False):
-    return flash_cpu.backward(*tensors, scale=SCALE, is_causal=is_causal)
+def backward(*tensors):
+    return flash_cpu.backward(*tensors, scale=SCALE)
 
 
 def tensors():
@@ -108,27 +108,6 @@ def test_parts_of_the_keys_joined_are_the_whole_and_their_shares_sum_to_its_grad
     for found, wanted in zip(shares, dense_gradients(query, key, value, allowed, grad), strict=True):
         assert_close(found, wanted)
     assert not shares[0][:, :, 1].any()
-
-
-@HAS_FLASH
-@pytest.mark.parametrize("before", [0, 1, 13])
-def test_a_triangle_joined_to_what_is_open_before_it_is_the_causal_mask(before):
-    """The keys before the first query's own place are all open, and those beside the queries a triangle."""
-    query, key, value = draw(B, H, L, D), draw(B, H_KV, before + L, D), draw(B, H_KV, before + L, D)
-    allowed, grad = masks.causal().dense(L, before + L), draw(B, H, L, D)
-    parts = [(0, before, False), (before, before + L, True)] if before else [(0, L, True)]
-    each = [(key[:, :, start:stop], value[:, :, start:stop], None, is_causal) for start, stop, is_causal in parts]
-    output, log_sum_exp = online.merge([forward(query, *part) for part in each])
-    assert_close(output, dense_attention(query, key, value, allowed, SCALE))
-    assert_close(log_sum_exp, dense_log_sum_exp(query, key, allowed))
-    shares = [
-        backward(grad, query, keys, values, output, log_sum_exp, None, is_causal=is_causal)
-        for keys, values, _, is_causal in each
-    ]
-    of_query, of_keys, of_values = zip(*shares, strict=True)
-    found = sum(of_query), torch.cat(of_keys, dim=2), torch.cat(of_values, dim=2)
-    for one, wanted in zip(found, dense_gradients(query, key, value, allowed, grad), strict=True):
-        assert_close(one, wanted)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
