@@ -141,6 +141,60 @@ def test_a_module_without_a_batch_stores_no_weights():
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Half precision on a CPU: what torch's kernel is slow with, it is given in another form
+
+
+def halves(dtype, rows, keys, requires_grad=False):
+    """Return query, key and value of grouped heads, in half precision, and the same in float64."""
+    half = [
+        torch.randn(2, h, n, 4).to(dtype).requires_grad_(requires_grad) for h, n in ((6, rows), (3, keys), (3, keys))
+    ]
+    return half, [x.detach().double().requires_grad_(requires_grad) for x in half]
+
+
+def given_on_a_cpu(compute):
+    """Return what ``compute`` returns, and the dtype that torch's function computed in, and the rows of the query."""
+    calls, real = [], F.scaled_dot_product_attention
+
+    def record(query, *others, **how):
+        output = real(query, *others, **how)
+        calls.append((output.dtype, query.shape[-2]))
+        return output
+
+    with mock.patch.object(F, "scaled_dot_product_attention", record):
+        return compute(), calls[0]
+
+
+@pytest.mark.parametrize("mask", [None, masks.sliding_window(5), masks.padding([7, 4])])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_single_query_in_bfloat16_is_asked_twice(mask, bias):
+    half, exact = halves(torch.bfloat16, 1, S)
+    added = torch.randn(1, S) if bias else None
+    ours, given = given_on_a_cpu(lambda: attention(*half, mask, bias=added))
+    assert given == (torch.bfloat16, 2)
+    assert_close(ours, attention(*exact, mask, bias=None if added is None else added.double()).bfloat16())
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "keys", "widened"),
+    [(torch.bfloat16, 128, True), (torch.bfloat16, 129, False), (torch.float16, 129, True)],
+)
+def test_half_precision_is_trained_in_float32_where_that_is_faster(dtype, keys, widened, autocast):
+    half, exact = halves(dtype, L, keys, requires_grad=True)
+    with torch.autocast("cpu", dtype, enabled=autocast):
+        ours, given = given_on_a_cpu(lambda: attention(*half))
+        without_gradient = given_on_a_cpu(lambda: attention(*(x.detach() for x in half)))[1]
+    assert given == (torch.float32 if widened else dtype, L)
+    assert without_gradient == (dtype, L)
+    grad = torch.randn_like(ours)
+    assert_close(ours, attention(*exact).to(dtype))
+    found = torch.autograd.grad(ours, half, grad)
+    for one, wanted in zip(found, torch.autograd.grad(attention(*exact), exact, grad.double()), strict=True):
+        assert_close(one, wanted.to(dtype))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Other devices: what torch is given there. Nothing is computed: no such device is at hand
 
 
