@@ -8,15 +8,14 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
 REASONS: dict[str, str] = {
-    "layer-none-1024-inference-float32 against floor": (
-        "the quartiles lie far apart: something disturbed this case while it was timed."
-    ),
-    "layer-none-512-training-float32 against nn.MultiheadAttention": (
-        "by less than the quartiles are apart; the four projections and their gradients are the same work."
-    ),
-    "window-* against SDPA, dense mask": ("by no more than the quartiles are apart."),
     "layer-*-64-* against nn.MultiheadAttention*": (
         "32 short rows: nearly all of the time goes into the same four projections, so that little is left to save."
+    ),
+    "layer-causal-*-training-float32 against nn.MultiheadAttention": (
+        "by less than the quartiles are apart; the four projections and their gradients are the same work."
+    ),
+    "layer-causal-*-inference-float32 against nn.MultiheadAttention, fast path off": (
+        "by less than the quartiles are apart; it is the same work."
     ),
     "weights-* against nn.MultiheadAttention*": (
         "with weights, both compute the same two products and one softmax over stored scores, by the same routines: in "

@@ -6,6 +6,7 @@
 ``figures``         the book's style, stored as SVG, in panels that the site lays out (needs IPython)
 ``tasks``           reversal, sorting, copying: what each needs, and what is kept for tests
 ``numerals``        translation in small: numbers in words (needs num2words)
+``words``           words as tokens, pairs of texts as padded batches
 ``models``          small models, and recurrence and convolution of the same size
 ``training``        the loop, what it measures, its spread over seeds (needs tqdm)
 ``graphs``          layers as graphs: paths, and steps that wait

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnlib import positions
+from attnlib import masks, positions
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -82,8 +82,9 @@ class RecurrentWriter(nn.Module):
     """An encoder and a decoder without attention: all that is read goes through one vector (Sutskever et al., 2014).
 
     Args:
-        vocab: the number of different tokens, shared by source and target.
+        vocab: the number of different tokens of the source, and of the target unless that has its own.
         d_model: the size of tokens and states.
+        target_vocab: the number of different tokens of the target. Default: one table for both.
 
     >>> import torch
     >>> from attnlib.lab.models import RecurrentWriter
@@ -92,17 +93,20 @@ class RecurrentWriter(nn.Module):
     torch.Size([3, 4, 12])
     """
 
-    def __init__(self, vocab: int, d_model: int):
+    def __init__(self, vocab: int, d_model: int, target_vocab: int | None = None):
         super().__init__()
         self.embedding = nn.Embedding(vocab, d_model)
+        self.target_embedding = self.embedding if target_vocab is None else nn.Embedding(target_vocab, d_model)
         self.encoder = nn.GRU(d_model, d_model, batch_first=True)
         self.decoder = nn.GRU(d_model, d_model, batch_first=True)
-        self.output = nn.Linear(d_model, vocab)
+        self.output = nn.Linear(d_model, vocab if target_vocab is None else target_vocab)
 
-    def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """Source (B, S), target (B, L) → logits (B, L, vocab)."""
-        _, state = self.encoder(self.embedding(source))
-        return self.output(self.decoder(self.embedding(target), state)[0])
+    def forward(self, source: Tensor, target: Tensor, source_mask: masks.Padding | None = None) -> Tensor:
+        """Source (B, S), target (B, L), where the source is real → logits (B, L, vocab)."""
+        states, state = self.encoder(self.embedding(source))
+        if source_mask is not None:  # what was read when the last real token had been
+            state = states[torch.arange(len(source)), source_mask.lengths - 1][None].contiguous()
+        return self.output(self.decoder(self.target_embedding(target), state)[0])
 
 
 class ConvolutionalWriter(nn.Module):

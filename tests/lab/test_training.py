@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from attnlib import masks
 from attnlib.lab.models import (
     Convolutional,
     NoPositions,
@@ -171,6 +172,17 @@ def test_a_writer_without_attention_sees_the_source_and_its_own_past_only():
     assert torch.allclose(model(source, later)[:, :2], y[:, :2])
     assert not torch.allclose(model(source, later)[:, 2:], y[:, 2:])
     assert not torch.allclose(model(other, target)[:, 0], y[:, 0])
+
+
+def test_a_writer_without_attention_reads_no_padding_and_may_have_two_tables():
+    model = RecurrentWriter(7, 8, target_vocab=5)
+    source, target = torch.randint(7, (2, 5)), torch.randint(5, (2, 4))
+    mask = masks.padding([3, 5])
+    y = model(source, target, mask)
+    assert y.shape == (2, 4, 5)
+    assert torch.allclose(y[:1], model(source[:1, :3], target[:1]), atol=1e-6)
+    assert torch.allclose(y[1:], model(source[1:], target[1:]), atol=1e-6)
+    assert not torch.allclose(y[:1], model(source, target)[:1], atol=1e-6)
 
 
 @pytest.mark.parametrize("wanted", [500, 9_130, 21_824])
