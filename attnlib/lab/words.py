@@ -42,7 +42,9 @@ class Vocabulary:
         words = list(words)
         if unknown := [word for word in words if self._places.get(word, 0) < SYMBOLS_FROM]:
             known = ", ".join(self.words[SYMBOLS_FROM:][:5])
-            raise ValueError(f"words: expected words of the vocabulary ({known}, …), got {', '.join(map(repr, unknown))}")
+            raise ValueError(
+                f"words: expected words of the vocabulary ({known}, …), got {', '.join(map(repr, unknown))}"
+            )
         return [self._places[word] for word in words]
 
     def decode(self, tokens: Iterable[int]) -> list[str]:
@@ -92,7 +94,9 @@ def padded(pairs: Sequence[Pair]) -> Batch:
     tensor([[   3,    1, -100],
             [   2,    2,    1]])
     """
-    sources, targets = ([torch.tensor(tokens, dtype=torch.int64) for tokens in side] for side in zip(*pairs, strict=True))
+    sources, targets = (
+        [torch.tensor(tokens, dtype=torch.int64) for tokens in side] for side in zip(*pairs, strict=True)
+    )
     source = pad_sequence(sources, batch_first=True, padding_value=END)
     target = pad_sequence(targets, batch_first=True, padding_value=IGNORED)
     return written(source, target, masks.padding([len(tokens) for tokens in sources]))
