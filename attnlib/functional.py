@@ -151,7 +151,7 @@ def compute(
     readable = is_readable(query, key, value)
     if readable and not need_weights:
         key, value, scores = few_queries.open_keys(key, value, scores, sizes)
-        if not dropout_p and not scores.finite and few_queries.is_one_of_many_keys(query, key, sizes):
+        if not dropout_p and few_queries.is_one_of_many_keys(query, key, scores, sizes):
             output = few_queries.attend(query, key, value, scores, scale=scale)
             if output is not None:
                 return output, None

@@ -9,10 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnlib import KVCache, MultiHeadAttention, masks
+from attnlib import KVCache, MultiHeadAttention, functional, masks
 from attnlib import cache as cache_module
 from attnlib.cache import Memory
 from attnlib.kernels import few_queries, quarantine
+from attnlib.kernels.sizes import Sizes
 from attnlib.positions import Rotary
 from tests.oracles import D_K, D_MODEL, D_V, GROUPED_H, H_KV, B, H, draw
 from tests.tolerances import assert_close
@@ -642,3 +643,18 @@ def test_a_step_looks_at_its_own_numbers_alone(attend, monkeypatch):
         monkeypatch.setattr(module, "are_finite", watched)
     layer(token, mask=masks.causal() if attend == "grows" else None, cache=cache)
     assert 0 < max(looked_at) <= B * H * max(D_K, D_V)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kv_heads", [H, 1])
+def test_a_cached_step_of_grouped_heads_takes_its_weights_and_equals_the_whole(kv_heads, monkeypatch):
+    """Where the numbers are known to be finite, weights are faster for heads in groups, torch's kernel for others."""
+    layer = MultiHeadAttention(H, D_MODEL, D_K, D_V, num_kv_heads=kv_heads).double().eval()
+    x, mask, cache, taken = torch.randn(B, 9, D_MODEL).double(), masks.causal(), KVCache(), []
+    real = few_queries.attend
+    monkeypatch.setattr(few_queries, "attend", lambda *x, **y: taken.append(1) or real(*x, **y))
+    compute = functional.compute
+    monkeypatch.setattr(functional, "compute", lambda *x, **y: compute(*x, **y, sizes=Sizes(many_elements=1)))
+    layer(x[:, :8], mask=mask, cache=cache)
+    assert_close(layer(x[:, 8:], mask=mask, cache=cache), layer(x, mask=mask)[:, 8:])
+    assert len(taken) == (kv_heads != H)

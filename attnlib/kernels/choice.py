@@ -126,7 +126,7 @@ def explain(query: Tensor, key: Tensor, mask: Mask | Tensor | None = None) -> st
     if readable:
         S = key.shape[-2]
         key, _, scores = few_queries.open_keys(key, key, scores, ON_A_CPU)
-        alone = few_queries.is_one_of_many_keys(query, key, ON_A_CPU)
+        alone = few_queries.is_one_of_many_keys(query, key, scores, ON_A_CPU)
         if alone or key.shape[-2] < S:
             kernel = "a single query by its weights" if alone else choose(scores, readable).kernel
             others = ", the others are open to no query" * (key.shape[-2] < S)
