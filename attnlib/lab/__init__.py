@@ -5,7 +5,10 @@
 ``source``          attnlib's own source, shown in a chapter
 ``figures``         the book's style, stored as SVG, in panels that the site lays out (needs IPython)
 ``tasks``           reversal, sorting, copying: what each needs, and what is kept for tests
-``numerals``        translation in small: numbers in words (needs num2words)
+``dates``           translation in small: dates and amounts (needs babel, cn2an, num2words)
+``matches``         summaries in small: reports of football matches
+``docstrings``      real summaries: the first sentences of docstrings
+``stories``         questions about small stories, after bAbI
 ``words``           words as tokens, pairs of texts as padded batches
 ``models``          small models, and recurrence and convolution of the same size
 ``training``        the loop, what it measures, its spread over seeds (needs tqdm)

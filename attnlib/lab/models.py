@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnlib import masks, positions
+from attnlib import MultiHeadAttention, masks, positions
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -79,12 +79,16 @@ class Convolutional(nn.Module):
 
 
 class RecurrentWriter(nn.Module):
-    """An encoder and a decoder without attention: all that is read goes through one vector (Sutskever et al., 2014).
+    """Two GRUs, one that reads and one that writes: all that is read goes through one vector (Sutskever et al., 2014).
+
+    Or not all: with ``attends`` the writer's states are queries to the reader's, after Bahdanau et al. (2015), here by
+    scaled dot products.
 
     Args:
         vocab: the number of different tokens of the source, and of the target unless that has its own.
         d_model: the size of tokens and states.
         target_vocab: the number of different tokens of the target. Default: one table for both.
+        attends: whether each state that writes also attends to all states that have read.
 
     >>> import torch
     >>> from attnlib.lab.models import RecurrentWriter
@@ -93,20 +97,24 @@ class RecurrentWriter(nn.Module):
     torch.Size([3, 4, 12])
     """
 
-    def __init__(self, vocab: int, d_model: int, target_vocab: int | None = None):
+    def __init__(self, vocab: int, d_model: int, target_vocab: int | None = None, *, attends: bool = False):
         super().__init__()
         self.embedding = nn.Embedding(vocab, d_model)
         self.target_embedding = self.embedding if target_vocab is None else nn.Embedding(target_vocab, d_model)
         self.encoder = nn.GRU(d_model, d_model, batch_first=True)
         self.decoder = nn.GRU(d_model, d_model, batch_first=True)
         self.output = nn.Linear(d_model, vocab if target_vocab is None else target_vocab)
+        self.attention = MultiHeadAttention(1, d_model, dropout=0.0) if attends else None
 
     def forward(self, source: Tensor, target: Tensor, source_mask: masks.Padding | None = None) -> Tensor:
         """Source (B, S), target (B, L), where the source is real → logits (B, L, vocab)."""
         states, state = self.encoder(self.embedding(source))
         if source_mask is not None:  # what was read when the last real token had been
             state = states[torch.arange(len(source)), source_mask.lengths - 1][None].contiguous()
-        return self.output(self.decoder(self.target_embedding(target), state)[0])
+        x, _ = self.decoder(self.target_embedding(target), state)
+        if self.attention is not None:
+            x = x + self.attention(x, states, mask=source_mask)
+        return self.output(x)
 
 
 class ConvolutionalWriter(nn.Module):

@@ -8,7 +8,7 @@ task              from → to                                       what it need
 :func:`copying`   3 1 4 1 → 3 1 4 1, written token by token       positions, seen from elsewhere
 ================  ==============================================  =============================
 
-:mod:`attnlib.lab.numerals` is a fourth one, which needs all of it: *twenty-one* → *einundzwanzig*.
+:mod:`attnlib.lab.dates` needs all of it: *3月3日* → *3 March*.
 
 Every task keeps a tenth of its targets for tests: none of them is ever drawn for training.
 """

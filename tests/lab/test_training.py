@@ -155,6 +155,30 @@ def test_a_body_mixes_tokens_and_keeps_their_shape():
     assert not torch.allclose(body(x)[:, 4], y[:, 4])
 
 
+def test_rounded_parameters_are_the_same_although_sums_are_rounded_otherwise(monkeypatch):
+    """Another processor, played by noise in the last digits of each gradient: without rounding, it grows."""
+    real, apart = nn.utils.clip_grad_norm_, {}
+    for decimals in (None, 5):
+        learnt = []
+        for noise in (0, 1e-15):
+            torch.manual_seed(0)
+            model = Tagger(3, 16, Encoder(1, **SMALL)).double()
+            generator = torch.Generator().manual_seed(1)
+
+            def disturbed(parameters, limit, noise=noise, generator=generator):
+                parameters = list(parameters)
+                real(parameters, limit)
+                for x in (parameter.grad for parameter in parameters):
+                    x += noise * torch.randn(x.shape, generator=generator, dtype=x.dtype) * x.abs()
+
+            monkeypatch.setattr(nn.utils, "clip_grad_norm_", disturbed)
+            train(model, TASK, seed=0, steps=60, rate=8e-3, warmup=10, batch_size=16, decimals=decimals)
+            learnt.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
+        apart[decimals] = (learnt[0] - learnt[1]).abs().max().item()
+    assert apart[5] == 0 < apart[None]
+    assert torch.equal(learnt[0], learnt[0].round(decimals=5))
+
+
 def test_convolutions_reach_as_far_as_they_say():
     body, x = Convolutional(8, layers=3, kernel=5).double(), torch.randn(1, 20, 8).double()
     changed = x.clone()
@@ -174,8 +198,9 @@ def test_a_writer_without_attention_sees_the_source_and_its_own_past_only():
     assert not torch.allclose(model(other, target)[:, 0], y[:, 0])
 
 
-def test_a_writer_without_attention_reads_no_padding_and_may_have_two_tables():
-    model = RecurrentWriter(7, 8, target_vocab=5)
+@pytest.mark.parametrize("attends", [False, True])
+def test_a_recurrent_writer_reads_no_padding_and_may_have_two_tables(attends):
+    model = RecurrentWriter(7, 8, target_vocab=5, attends=attends)
     source, target = torch.randint(7, (2, 5)), torch.randint(5, (2, 4))
     mask = masks.padding([3, 5])
     y = model(source, target, mask)
@@ -183,6 +208,18 @@ def test_a_writer_without_attention_reads_no_padding_and_may_have_two_tables():
     assert torch.allclose(y[:1], model(source[:1, :3], target[:1]), atol=1e-6)
     assert torch.allclose(y[1:], model(source[1:], target[1:]), atol=1e-6)
     assert not torch.allclose(y[:1], model(source, target)[:1], atol=1e-6)
+
+
+def test_a_recurrent_writer_that_attends_sees_what_its_one_vector_lost():
+    """Two sources that leave the reader in one state: only attention can tell them apart."""
+    torch.manual_seed(0)
+    for attends in (False, True):
+        model = RecurrentWriter(7, 8, attends=attends)
+        reader = model.encoder.forward
+        model.encoder.forward = lambda x, reader=reader: (reader(x)[0], torch.zeros(1, len(x), 8))
+        source, target = torch.randint(7, (2, 5)), torch.randint(7, (1, 4)).expand(2, 4)
+        y = model(source, target)
+        assert torch.allclose(y[0], y[1]) != attends
 
 
 @pytest.mark.parametrize("wanted", [500, 9_130, 21_824])

@@ -1,9 +1,12 @@
 """What takes longer than a chapter's minute: run by ``make experiments``, stored in ``attnlib/lab/results``.
 
-==============  ==========================================================================================
-``rivals``      what the model of three_tasks without positions, GRUs and convolutions learn of its tasks
-``layers``      how long each kind of layer takes, for several lengths and sizes
-==============  ==========================================================================================
+======================  ==========================================================================================
+``rivals``              what the model of three_tasks without positions, GRUs and convolutions learn of its tasks
+``layers``              how long each kind of layer takes, for several lengths and sizes
+``question_answering``  how often a reader of stories finds the answer, what breaks it, its rivals, chains of facts
+``summarisation``       what is true in summaries: the pointer's with three seeds, blocked, and its rivals'
+``translation``         what the translator of dates learns with three seeds, what breaks it, and its rivals
+======================  ==========================================================================================
 
 An experiment is a module with ``ROWS``: for each row of its table, by name, the function that computes it and returns
 what JSON can hold. A test computes one row of each table again.

@@ -7,9 +7,15 @@ import torch
 from tqdm import tqdm
 
 from attnlib.lab import stored
-from attnlib.lab.experiments import layers, rivals
+from attnlib.lab.experiments import layers, question_answering, rivals, summarisation, translation
 
-EXPERIMENTS: dict[str, Mapping[str, Callable[[], dict]]] = {"layers": layers.ROWS, "rivals": rivals.ROWS}
+EXPERIMENTS: dict[str, Mapping[str, Callable[[], dict]]] = {
+    "layers": layers.ROWS,
+    "question_answering": question_answering.ROWS,
+    "rivals": rivals.ROWS,
+    "summarisation": summarisation.ROWS,
+    "translation": translation.ROWS,
+}
 
 
 def main() -> None:
