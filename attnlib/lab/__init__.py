@@ -1,6 +1,6 @@
 """What the book's chapters share. Nothing else in attnlib imports it.
 
-==================  ========================================================================
+==================  ===================================================================================
 ``example``         three tokens, *cats chase mice*
 ``source``          attnlib's own source, shown in a chapter
 ``figures``         the book's style, stored as SVG, in panels that the site lays out (needs IPython)
@@ -9,6 +9,7 @@
 ``matches``         summaries in small: reports of football matches
 ``docstrings``      real summaries: the first sentences of docstrings
 ``stories``         questions about small stories, after bAbI
+``digits``          handwritten digits, alone or on ticked lists, and models for them (needs scikit-learn)
 ``words``           words as tokens, pairs of texts as padded batches
 ``models``          small models, and recurrence and convolution of the same size
 ``training``        the loop, what it measures, its spread over seeds (needs tqdm)
@@ -18,5 +19,5 @@
 ``experiments``     what takes longer than a chapter's minute
 ``stored``          what they found
 ``machine``         what it was measured on
-==================  ========================================================================
+==================  ===================================================================================
 """

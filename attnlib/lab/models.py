@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnlib import MultiHeadAttention, masks, positions
+from attnlib import masks, positions
+from attnlib.multihead import MultiHeadAttention
 
 Model = TypeVar("Model", bound=nn.Module)
 

@@ -6,6 +6,7 @@
 ``question_answering``  how often a reader of stories finds the answer, what breaks it, its rivals, chains of facts
 ``summarisation``       what is true in summaries: the pointer's with three seeds, blocked, and its rivals'
 ``translation``         what the translator of dates learns with three seeds, what breaks it, and its rivals
+``vision``              scans and ticked lists: a vision transformer, its rivals, and what breaks it
 ======================  ==========================================================================================
 
 An experiment is a module with ``ROWS``: for each row of its table, by name, the function that computes it and returns

@@ -7,7 +7,7 @@ import torch
 from tqdm import tqdm
 
 from attnlib.lab import stored
-from attnlib.lab.experiments import layers, question_answering, rivals, summarisation, translation
+from attnlib.lab.experiments import layers, question_answering, rivals, summarisation, translation, vision
 
 EXPERIMENTS: dict[str, Mapping[str, Callable[[], dict]]] = {
     "layers": layers.ROWS,
@@ -15,6 +15,7 @@ EXPERIMENTS: dict[str, Mapping[str, Callable[[], dict]]] = {
     "rivals": rivals.ROWS,
     "summarisation": summarisation.ROWS,
     "translation": translation.ROWS,
+    "vision": vision.ROWS,
 }
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attnlib import record_attention
 from attnlib.lab.models import count_parameters, of_size
 from attnlib.lab.stories import PADDING, WORDS, Stories, Story, batch
 from attnlib.lab.training import accuracy, train
 from attnlib.positions import sinusoidal
+from attnlib.recording import record_attention
 from attnlib.transformer import Encoder
 
 SEEDS = range(3)
@@ -54,6 +54,7 @@ class Reader(nn.Module):
         d_model: the size of the words.
         num_layers: the layers of the encoder, of which the first reads inside sentences.
 
+    >>> import torch
     >>> from attnlib.lab.experiments.question_answering import Reader
     >>> from attnlib.lab.stories import WORDS, Stories
     >>> inputs, _ = Stories().draw(3, torch.Generator().manual_seed(0))

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attnlib import attention_weights, masks, record_attention
+from attnlib import masks
+from attnlib.functional import attention_weights
 from attnlib.lab import docstrings
 from attnlib.lab.matches import Match, draw_match, facts, known_words
 from attnlib.lab.models import RecurrentWriter, count_parameters, of_size
@@ -27,6 +28,7 @@ from attnlib.lab.tasks import END, START
 from attnlib.lab.training import train
 from attnlib.lab.words import Pairs, padded
 from attnlib.positions import sinusoidal
+from attnlib.recording import record_attention
 from attnlib.transformer import Decoder, Encoder, Transformer
 
 SEEDS = range(3)

@@ -12,13 +12,13 @@ import sacrebleu
 import torch
 from torch import Tensor, nn
 
-from attnlib import record_attention
 from attnlib.lab.dates import LONG, PARTS, ROUND, TRAINED, UNSEEN, Example, draw, pair, text_of, vocabularies
 from attnlib.lab.models import RecurrentWriter, count_parameters, of_size
 from attnlib.lab.tasks import END, START
 from attnlib.lab.training import accuracy, train
 from attnlib.lab.words import Pairs, padded
 from attnlib.positions import sinusoidal
+from attnlib.recording import record_attention
 from attnlib.transformer import Transformer
 
 SEEDS = range(3)
