@@ -23,7 +23,19 @@ try:
 except ModuleNotFoundError as missing:
     raise ImportError("attnlib.lab.dates needs babel, cn2an and num2words: pip install 'attnlib[lab]'") from missing
 
-__all__ = ["PARTS", "TRAINED", "UNSEEN", "Example", "draw", "example", "pair", "text_of", "vocabularies"]
+__all__ = [
+    "LONG",
+    "PARTS",
+    "ROUND",
+    "TRAINED",
+    "UNSEEN",
+    "Example",
+    "draw",
+    "example",
+    "pair",
+    "text_of",
+    "vocabularies",
+]
 
 PARTS = ("weekday", "day", "month", "year", "amount")  # as they follow each other in English
 # How a date is written in Chinese: digits (y, m, d; mm and dd have two) or numerals (Y, M, D), and the weekday (w).
@@ -120,7 +132,10 @@ def _origins(words: list[str], numeral: str, offset: int) -> list[tuple[int, ...
 def draw(
     count: int, seed: int, *, held_out: bool = False, forms: Sequence[str] = TRAINED, digits: Sequence[int] = ROUND
 ) -> list[Example]:
-    """Return examples by lot: each form and each number of digits as often as another.
+    """Return examples by lot: each form as often as another, and each number of digits before some are held out.
+
+    There are few amounts of one digit, so that their share of those held out is what chance made it: a third of the
+    tests, a quarter of the training.
 
     Args:
         count: how many.

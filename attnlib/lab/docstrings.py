@@ -6,6 +6,7 @@ shuffled, which one was its summary?
 
 import ast
 import importlib.util
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -150,9 +151,6 @@ class SentencePointer(nn.Module):
         real = mask.dense(1, x.shape[1])[:, 0, 0]
         return self.score(x)[..., 0].masked_fill(~real, -torch.inf).log_softmax(-1)
 
-    def _tokens(self, sentence: str) -> Tensor:
-        return torch.tensor([self.places.get(word, UNKNOWN) for word in words(sentence)] or [UNKNOWN])
-
 
 def fit(found: Sequence[Docstring], seed: int, *, attends: bool, steps: int = 400) -> SentencePointer:
     """Return a pointer that was trained on docstrings."""
@@ -183,7 +181,7 @@ def rules(training: Sequence[Docstring]) -> dict[str, Callable[[Sequence[str]], 
         vectors = []
         for one in told:
             counts = Counter(words(one))
-            vector = {w: n * torch.tensor(total / (1 + sentences_with[w])).log().item() for w, n in counts.items()}
+            vector = {word: n * math.log(total / (1 + sentences_with[word])) for word, n in counts.items()}
             length = sum(value**2 for value in vector.values()) ** 0.5 or 1.0
             vectors.append({word: value / length for word, value in vector.items()})
         middle: Counter[str] = Counter()

@@ -14,7 +14,7 @@ The answer is a span of the story, such as *small kitchen*; where the story does
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import pairwise, product
 from typing import NamedTuple
 
@@ -75,7 +75,7 @@ class Story:
         """The words of the question."""
         return f"where is {_named(self.asked)}"
 
-    @property
+    @cached_property  # asked for more than once, at each step of training
     def facts(self) -> tuple[int, ...]:
         """The places of the sentences that lead to the answer, in that order; none: the story does not tell."""
         found: list[int] = []
@@ -173,7 +173,7 @@ def _held_out_pairs() -> frozenset[tuple[str, str]]:
 
 
 def _sentences(chance: random.Random, length: int, lies: int, any_pair: bool) -> tuple[Sentence, ...]:
-    """Return a story: in about every third sentence something is taken; in the others people move.
+    """Return a story: in about every third sentence something is taken, ``lies`` say what lies in it; the others move.
 
     Whoever takes something also moves. No place is entered twice, nothing is taken twice, and nobody takes twice.
     """

@@ -94,9 +94,16 @@ def test_sentences_attend_to_each_other_only_where_they_may():
 
 
 def test_rules_need_no_learning():
-    rules = docstrings.rules(list(some(5)))
+    common = Docstring(
+        "a.b",
+        tuple(
+            f"The {word}" for word in ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+        ),
+    )
+    rules = docstrings.rules([common])
     assert rules["shortest"](["tea and cake", "tea", "milk tea"]) == 1
-    assert rules["centroid"](["tea cake milk", "salt", "tea cake"]) in (0, 2)
+    # What is rare decides: counted alike, *the* would make "the cat" the nearest to all.
+    assert rules["centroid"](["the cat", "the dog", "cat dog", "the bird"]) == 2
 
 
 def test_what_is_stored_says_what_the_chapter_says():
@@ -104,5 +111,4 @@ def test_what_is_stored_says_what_the_chapter_says():
     assert all(len(values) == 3 for values in seeds.values())
     assert min(min(values) for values in seeds.values()) > ROW["shortest"][0] + 0.15
     assert ROW["shortest"][0] > ROW["random"][0] + 0.2
-    assert ROW["example"]["p"] == pytest.approx(ROW["example"]["p"])
     assert sum(ROW["example"]["p"]) == pytest.approx(1, abs=1e-3)

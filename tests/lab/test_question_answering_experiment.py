@@ -6,7 +6,7 @@ import torch
 from attnlib.lab import stored
 from attnlib.lab.experiments import question_answering as experiment
 from attnlib.lab.models import count_parameters
-from attnlib.lab.stories import ENTERED, TOOK, WORDS, Sentence, Stories, Story, batch
+from attnlib.lab.stories import ENTERED, TOOK, WORDS, Sentence, Story, batch
 
 FOUND = stored.load("question_answering")["rows"]
 READERS = FOUND["reader"]["seeds"]
@@ -22,6 +22,10 @@ def test_every_row_is_stored_with_every_seed():
     assert list(FOUND) == list(experiment.ROWS)
     assert all([run["seed"] for run in row["seeds"]] == list(experiment.SEEDS) for row in FOUND.values())
     assert len(experiment.SEEDS) >= 3
+
+
+def test_the_reader_of_chains_is_of_the_size_that_is_stored():
+    assert count_parameters(experiment.reader(3)) == FOUND["chains, 3 layers"]["parameters"]
 
 
 @pytest.mark.parametrize("name", experiment.MODELS)
@@ -128,13 +132,14 @@ def test_shares_of_attention_and_chance_are_shares(small):
 
 
 class Oracle(experiment.Reader):
-    """A reader that is given every answer, and says it; where a sentence is shut in both levels, nothing is known."""
+    """A reader that is given every answer, and says it, and keeps what was closed to it."""
 
     def __init__(self, ends):
         super().__init__(len(WORDS), 8)
-        self.ends = ends
+        self.ends, self.seen = ends, []
 
     def forward(self, words, number, closed=None):
+        self.seen.append(closed)
         return torch.nn.functional.one_hot(self.ends, words.shape[1]).double()
 
 
@@ -142,7 +147,14 @@ def test_blocked_counts_by_the_kind_of_the_sentence():
     stories = experiment.kept(2, 20)
     cases = [(story, place) for story in stories for place in range(len(story.sentences))]
     _, right = batch([story for story, _ in cases])
-    found = experiment.blocked(Oracle(right), stories)["both"]
+    oracle = Oracle(right)
+    found = experiment.blocked(oracle, stories)["both"]
+    layer, pointer, both = (closed[:, :, 0] for closed in oracle.seen)  # (levels, B, S)
+    (_, number), _ = batch([story for story, _ in cases])
+    shut = number == 1 + torch.tensor([[place] for _, place in cases])
+    assert layer.equal(torch.stack([shut, torch.zeros_like(shut)]))
+    assert pointer.equal(torch.stack([torch.zeros_like(shut), shut]))
+    assert both.equal(torch.stack([shut, shut]))
     assert [found[kind]["right"] for kind in ("fact 1", "fact 2", "others")] == [1, 1, 1]
     assert found["fact 1"]["without"] == found["fact 2"]["without"] == found["earlier move"]["said"] == 0
     assert found["others"]["without"] == 1
@@ -164,7 +176,8 @@ def test_blocked_counts_by_the_kind_of_the_sentence():
 
 def test_a_run_is_the_same_again_and_leaves_the_default_dtype():
     first, again, other = (experiment.run("bag", seed, steps=3) for seed in (0, 0, 1))
-    assert first == again != other
+    assert first == again
+    assert {**other, "seed": 0} != first
     assert torch.get_default_dtype() == torch.float32
 
 
@@ -172,7 +185,3 @@ def test_a_row_comes_out_again():
     again = experiment.run("bag", seed=1)
     for facts, share in FOUND["bag"]["seeds"][1]["right"].items():
         assert again["right"][facts] == pytest.approx(share, abs=0.01)
-
-
-def test_training_stories_are_those_of_the_chapter():
-    assert Stories() == experiment.STORIES

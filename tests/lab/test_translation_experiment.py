@@ -40,7 +40,8 @@ def test_rivals_are_of_the_size_that_is_stored():
     rivals = translation.recurrence(), translation.recurrence(attends=True)
     sizes = [count_parameters(made) for made in (translation.attention(), *rivals)]
     assert sizes == [row["parameters"] for row in ROWS.values()]
-    assert sizes[1:] == pytest.approx([sizes[0]] * 2, rel=0.03)
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.02)
+    assert sizes[2] == pytest.approx(sizes[0], rel=0.03)
 
 
 def test_attention_translates_and_grus_without_it_do_not():
@@ -52,12 +53,12 @@ def test_only_the_closed_part_breaks():
     for run in SEEDS:
         assert list(run["closed"]) == ["", *PARTS]
         for closed, right in run["closed"].items():
-            assert all(share < 0.2 if part == closed else share > 0.9 for part, share in right.items())
+            assert all(share < 0.2 if part == closed else share >= 0.93 for part, share in right.items())
 
 
 def test_what_was_never_seen_breaks():
     names = [*UNSEEN, "long", "long, few words"]
-    assert all(list(run["beyond"]) == names and max(run["beyond"].values()) < 0.7 for run in SEEDS)
+    assert all(list(run["beyond"]) == names and max(run["beyond"].values()) < 0.6 for run in SEEDS)
     assert all(list(run["forms"]) == [*TRAINED] and min(run["forms"].values()) > 0.98 for run in SEEDS)
 
 
@@ -67,7 +68,8 @@ def test_a_run_is_the_same_again_and_leaves_the_default_dtype(monkeypatch, some)
         monkeypatch.setattr(translation, name, lambda: some)
     monkeypatch.setattr(translation, "of_form", lambda form, digits=None: some)
     first, again, other = (translation.run(translation.attention, seed, steps=2) for seed in (0, 0, 1))
-    assert first == again != other
+    assert first == again
+    assert {**other, "seed": 0} != first
     assert {*first} == {*SEEDS[0]}
     assert torch.get_default_dtype() == torch.float32
 
@@ -105,7 +107,7 @@ def test_what_is_closed_gets_no_weight_in_those_heads_and_all_else_is_open(model
     weights = record[translation.CROSS]  # (B, H, L, S)
     for b, found in enumerate(some):
         closed = torch.zeros(weights.shape[-1], dtype=torch.bool)
-        closed[[i for i, c in enumerate(found.source) if i in translation.places(found, "month")]] = True
+        closed[translation.places(found, "month")] = True
         assert closed.sum() in (1, 2)
         real = torch.arange(weights.shape[-1]) < len(found.source)
         assert (weights[b, [1, 3]][..., closed | ~real] == 0).all()

@@ -1,5 +1,7 @@
 """The experiment of the chapter on vision: its rows, its sizes, what the chapter claims, and a row computed again."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -172,3 +174,26 @@ def test_a_row_comes_out_again():
     before = ROWS["alone, attention, 1"]["seeds"][1]
     assert again["right"] == pytest.approx(before["right"], abs=0.03)  # another processor: 0.016 was seen
     assert again["shuffled"] == pytest.approx(before["shuffled"], abs=0.03)
+
+
+@pytest.mark.parametrize("whose", ["own", "others"])
+def test_an_empty_margin_is_closed_to_the_digits_that_are_named_and_to_nobody_else(lists, whose):
+    """Pair by pair: who reads, and what."""
+    seen = []
+
+    class Spy(torch.nn.Module):
+        def forward(self, images, mask):
+            seen.append(mask)
+            return torch.nn.functional.one_hot(lists.batch.target, 10).double()
+
+    assert vision.right_without_margins(Spy(), lists, whose) == 1
+    touched = lists.on_digit(4) > 0
+    for b in range(12):
+        for reader, key in itertools.product(range(36), repeat=2):
+            line_of_margin = key // 12 if key % 6 == 0 else None
+            empty = line_of_margin is not None and line_of_margin != int(lists.ticked[b])
+            digits = [line for line in range(3) if touched[b, line, reader]]
+            named = [line for line in digits if (line == line_of_margin) == (whose == "own")]
+            assert bool(seen[0][b, 0, 1 + reader, 1 + key]) == (not (empty and named))
+    assert seen[0][:, 0, 0].all()  # the class token reads all
+    assert seen[0][:, 0, :, 0].all()  # and all read it

@@ -1,7 +1,8 @@
 """What the chapter on question answering has no minute for: three seeds, rivals of equal size, chains of three facts.
 
 The chapter trains and draws the reader of seed 0; here all are trained, each is blocked sentence by sentence, and
-a GRU and a bag of words of equal size read the same stories. In float64, so that the numbers are the same elsewhere.
+a GRU and a bag of words of equal size read the same stories. In float64, with parameters
+rounded after each step, so that the numbers are the same elsewhere.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from attnlib.lab.models import count_parameters, of_size
 from attnlib.lab.stories import PADDING, WORDS, Stories, Story, batch
-from attnlib.lab.training import accuracy, train
+from attnlib.lab.training import accuracy, float64, train
 from attnlib.positions import sinusoidal
 from attnlib.recording import record_attention
 from attnlib.transformer import Encoder
@@ -85,7 +86,7 @@ class Reader(nn.Module):
             readable = readable & ~closed
         x = self.words(words) * size**0.5 + sinusoidal(int(number.max()) + 1, size)[number]
         x = first(x, own)
-        for layer, open_words in zip(others, readable, strict=False):
+        for layer, open_words in zip(others, readable[:-1], strict=True):
             x = layer(x, own | open_words[:, None])
         x, asked = self.encoder.norm(x), (range(B), asked_at(number))
         return self.pointer(x[asked], x).masked_fill(~readable[-1][asked][:, None], -torch.inf)
@@ -270,32 +271,17 @@ def findings(model: Reader) -> dict:
     }
 
 
-def _in_float64(compute: Callable[..., dict], *arguments: Any) -> dict:
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        return compute(*arguments)
-    finally:
-        torch.set_default_dtype(default)
-
-
+@float64()
 def run(kind: str, seed: int, steps: int = STEPS) -> dict:
     """Train one model; return its share of right answers, and of the reader :func:`findings`."""
-    return _in_float64(_run, kind, seed, steps)
-
-
-def _run(kind: str, seed: int, steps: int) -> dict:
     model = fit(MODELS[kind], seed, steps)
     return {"seed": seed} | (findings(model) if isinstance(model, Reader) else {"right": rights(model, range(3))})
 
 
-def run_chain(num_layers: int, seed: int, steps: int = LONG_STEPS) -> dict:
+@float64()
+def run_chain(num_layers: int, seed: int) -> dict:
     """Train a reader on chains of up to three facts; return its share of right answers by the number of facts."""
-    return _in_float64(_run_chain, num_layers, seed, steps)
-
-
-def _run_chain(num_layers: int, seed: int, steps: int) -> dict:
-    model = fit(partial(reader, num_layers), seed, steps, CHAINS, LONG_HOW)
+    model = fit(partial(reader, num_layers), seed, LONG_STEPS, CHAINS, LONG_HOW)
     stories = CHAINS.tell(3_000, torch.Generator().manual_seed(2_000), held_out=True)
     by_facts = {n: [story for story in stories if len(story.facts) == n] for n in range(4)}
     return {"seed": seed, "right": {str(n): round(accuracy(model, [batch(some)]), 4) for n, some in by_facts.items()}}

@@ -1,7 +1,7 @@
 """What the chapter on three tasks has no minute for: its model without positions, and rivals of equal size.
 
 Each is trained with three seeds on sequences that are reversed, sorted and copied: in float64, so that the numbers are
-the same on another processor, and for longer than the chapter trains its own models.
+nearly the same on another processor, and for longer than the chapter trains its own models.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from torch import nn
 
 from attnlib.lab.models import ConvolutionalWriter, NoPositions, RecurrentWriter, count_parameters, of_size
 from attnlib.lab.tasks import Task, copying, reversal, sorting
-from attnlib.lab.training import accuracy, train
+from attnlib.lab.training import accuracy, float64, train
 from attnlib.transformer import Transformer
 
 SEEDS = range(3)
@@ -53,24 +53,20 @@ MODELS: dict[str, Callable[[Task], nn.Module]] = {
 }
 
 
+@float64()
 def run(task: Task, make: Callable[[Task], nn.Module], seed: int, steps: int = STEPS) -> dict:
     """Train one model; return the share of held-out sequences that are right, and of their tokens."""
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        torch.manual_seed(seed)
-        model = make(task)
-        train(model, task, seed=seed, steps=steps, check_every=steps, **HOW)
-        tests = task.tests(TESTS, torch.Generator().manual_seed(1_000 + seed))
-        beyond = {n: task.draw(500, torch.Generator().manual_seed(n), held_out=True, length=n) for n in range(8, 15)}
-        return {
-            "seed": seed,
-            "sequences": round(accuracy(model, tests), 4),
-            "tokens": round(accuracy(model, tests, of_tokens=True), 4),
-            "by_length": {n: round(accuracy(model, [batch]), 4) for n, batch in beyond.items()},
-        }
-    finally:
-        torch.set_default_dtype(default)
+    torch.manual_seed(seed)
+    model = make(task)
+    train(model, task, seed=seed, steps=steps, check_every=steps, **HOW)
+    tests = task.tests(TESTS, torch.Generator().manual_seed(1_000 + seed))
+    beyond = {n: task.draw(500, torch.Generator().manual_seed(n), held_out=True, length=n) for n in range(8, 15)}
+    return {
+        "seed": seed,
+        "sequences": round(accuracy(model, tests), 4),
+        "tokens": round(accuracy(model, tests, of_tokens=True), 4),
+        "by_length": {n: round(accuracy(model, [batch]), 4) for n, batch in beyond.items()},
+    }
 
 
 def row(task: Task, make: Callable[[Task], nn.Module]) -> dict:

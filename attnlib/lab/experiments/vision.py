@@ -7,8 +7,7 @@ On lists parameters are also rounded after each step, so that the chapter's own 
 processor. What is named of scans alone may differ there by a percent or two.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -18,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnlib.lab.digits import Alone, ConvNet, Lists, Scans, Ticked, VisionTransformer, scans
+from attnlib.lab.digits import SIDE, Alone, ConvNet, Lists, Scans, Ticked, VisionTransformer, scans
 from attnlib.lab.models import count_parameters, of_size
 from attnlib.lab.tasks import Batch
-from attnlib.lab.training import accuracy, train
+from attnlib.lab.training import accuracy, float64, train
 from attnlib.recording import record_attention
 
 SEEDS = range(5)
@@ -103,37 +102,37 @@ def an_order(seed: int) -> Tensor:
     return torch.randperm(16, generator=torch.Generator().manual_seed(100 + seed))
 
 
+@float64()
 def alone(make: Callable[[], nn.Module], forms: int, seed: int, *, steps: int = STEPS) -> dict:
     """Train on scans; return the share of the held-out ones that is named, in order and with patches shuffled."""
-    with _float64():
-        torch.manual_seed(seed)
-        model = make()
-        task = split(forms, seed)
-        train(model, task, seed=seed, steps=steps, check_every=steps, **HOW)
-        other = Shuffled(task, an_order(seed)).tests(0, torch.Generator())
-        return {
-            "seed": seed,
-            "right": _right(model, task.tests(0, torch.Generator())),
-            "shuffled": _right(model, other),
-        }
+    torch.manual_seed(seed)
+    model = make()
+    task = split(forms, seed)
+    train(model, task, seed=seed, steps=steps, check_every=steps, **HOW)
+    other = Shuffled(task, an_order(seed)).tests(0, torch.Generator())
+    return {
+        "seed": seed,
+        "right": _right(model, task.tests(0, torch.Generator())),
+        "shuffled": _right(model, other),
+    }
 
 
+@float64()
 def shuffled_alike(seed: int, *, steps: int = STEPS) -> dict:
     """Train on scans whose patches stand in another order; test in that order."""
-    with _float64():
-        torch.manual_seed(seed)
-        model, task = attention(), Shuffled(split(max(FORMS), seed), an_order(seed))
-        train(model, task, seed=seed, steps=steps, check_every=steps, **HOW)
-        return {"seed": seed, "right": _right(model, task.tests(0, torch.Generator()))}
+    torch.manual_seed(seed)
+    model, task = attention(), Shuffled(split(max(FORMS), seed), an_order(seed))
+    train(model, task, seed=seed, steps=steps, check_every=steps, **HOW)
+    return {"seed": seed, "right": _right(model, task.tests(0, torch.Generator()))}
 
 
+@float64()
 def by_chance(seed: int, *, steps: int = STEPS) -> dict:
     """Train and test with the random split, which shares writers."""
-    with _float64():
-        torch.manual_seed(seed)
-        model, task = attention(), random_split(seed)
-        train(model, task, seed=seed, steps=steps, check_every=steps, **HOW)
-        return {"seed": seed, "right": _right(model, task.tests(0, torch.Generator())), **_classical(task)}
+    torch.manual_seed(seed)
+    model, task = attention(), random_split(seed)
+    train(model, task, seed=seed, steps=steps, check_every=steps, **HOW)
+    return {"seed": seed, "right": _right(model, task.tests(0, torch.Generator())), **_classical(task)}
 
 
 def classical(forms: int, seed: int) -> dict:
@@ -174,18 +173,18 @@ def trained(make: Callable[..., nn.Module], seed: int, *, steps: int = STEPS) ->
     return model.eval()
 
 
+@float64()
 def on_list(make: Callable[..., nn.Module], seed: int, *, steps: int = STEPS) -> dict:
     """Train on ticked lists; return what is right, moved down too, and where attention looks and what it needs."""
-    with _float64():
-        model = trained(make, seed, steps=steps)
-        found: dict[str, Any] = {
-            "seed": seed,
-            "right": _right(model, ticked().tests(2_000, torch.Generator().manual_seed(1_000))),
-            "moved_down": moved_down(model),
-        }
-        if isinstance(model, VisionTransformer):
-            found |= looks(model) | closed(model) | {"positions_follow": positions_follow(model)}
-        return found
+    model = trained(make, seed, steps=steps)
+    found: dict[str, Any] = {
+        "seed": seed,
+        "right": _right(model, ticked().tests(2_000, torch.Generator().manual_seed(1_000))),
+        "moved_down": moved_down(model),
+    }
+    if isinstance(model, VisionTransformer):
+        found |= looks(model) | closed(model) | {"positions_follow": positions_follow(model)}
+    return found
 
 
 @torch.no_grad()
@@ -257,6 +256,30 @@ def looks(model: VisionTransformer) -> dict[str, Any]:
     }
 
 
+def right_without_margins(model: nn.Module, lists: Lists, whose: str, patch: int = 4) -> float:
+    """Return the share of right answers when the empty margin of a line is closed to some patches, in every layer.
+
+    Args:
+        model: a trained one.
+        lists: the images.
+        whose: "own": those of the digit on the same line may not read it. "others": those of other lines' digits.
+        patch: the side of a patch, in pixels.
+    """
+    across = lists.images.shape[1] // patch
+    touched = lists.on_digit(patch) > 0  # (B, lines, patches)
+    place = torch.arange(touched.shape[-1])
+    in_margin = (place % across == 0) & (place // across // (SIDE // patch) == torch.arange(touched.shape[1])[:, None])
+    empty = in_margin & (torch.arange(touched.shape[1]) != lists.ticked[:, None])[:, :, None]  # (B, lines, patches)
+    same = torch.einsum("bli,blj->bij", touched.double(), empty.double()) > 0  # reads the margin of its own line
+    any_digit = touched.any(1)[:, :, None] & empty.any(1)[:, None]
+    closed = same if whose == "own" else any_digit & ~same
+    is_open = torch.ones(len(closed), 1, 1 + len(place), 1 + len(place), dtype=torch.bool)
+    is_open[:, 0, 1:, 1:] = ~closed
+    with torch.no_grad():
+        said = model.eval()(lists.images, is_open).argmax(-1)
+    return round((said == lists.batch.target).double().mean().item(), 4)
+
+
 def right_without(model: VisionTransformer, lists: Lists, cells: Tensor, readers: slice = EVERYBODY) -> float:
     """Return the share of right answers when patches (B, patches) are closed to some readers, in every layer."""
     B, count = cells.shape
@@ -278,6 +301,7 @@ def closed(model: VisionTransformer) -> dict[str, Any]:
         "closed to the class token": {
             name: right_without(model, lists, cells, CLASS_TOKEN) for name, cells in of.items()
         },
+        "margins closed": {whose: right_without_margins(model, lists, whose) for whose in ("own", "others")},
         "brightest": [right_without(model, lists, most(bright, count)) for count in CLOSED],
         "by_lot": [right_without(model, lists, most(lot, count)) for count in CLOSED],
     }
@@ -294,16 +318,6 @@ def most(values: Tensor, count: int) -> Tensor:
 
 def _right(model: nn.Module, batches: list[Batch]) -> float:
     return round(accuracy(model, batches), 4)
-
-
-@contextmanager
-def _float64() -> Iterator[None]:
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(default)
 
 
 def row(run: Callable[..., dict], make: Callable[[], nn.Module] | None = None, seeds: range = SEEDS) -> dict:
