@@ -9,6 +9,8 @@
 ``matches``         summaries in small: reports of football matches
 ``docstrings``      real summaries: the first sentences of docstrings
 ``stories``         questions about small stories, after bAbI
+``names``             names of two tokens that come again in a text
+``recall``            pairs of which one is asked for; parity
 ``digits``          handwritten digits, alone or on ticked lists, and models for them (needs scikit-learn)
 ``words``           words as tokens, pairs of texts as padded batches
 ``models``          small models, and recurrence and convolution of the same size

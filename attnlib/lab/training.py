@@ -1,9 +1,9 @@
 """Train a small model on a task, and say what it has learnt."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -33,10 +33,12 @@ class History:
     Attributes:
         losses: the loss of each step.
         checks: for each check its step and the accuracy on sequences never trained on.
+        watched: for each check its step and what ``watch`` returned.
     """
 
     losses: list[float] = field(default_factory=list)
     checks: list[tuple[int, float]] = field(default_factory=list)
+    watched: list[tuple[int, Any]] = field(default_factory=list)
 
 
 def train(
@@ -52,6 +54,7 @@ def train(
     stop_at: float = 1.0,
     fall_to_zero: bool = False,
     decimals: int | None = None,
+    watch: Callable[[], Any] | None = None,
 ) -> History:
     """Train with the paper's optimizer and schedule, until two checks in a row find ``stop_at``, or for all steps.
 
@@ -71,6 +74,7 @@ def train(
             digits, and training makes such a difference grow, over some hundred steps, into other numbers. Rounded to 5
             decimals in float64 it is cut off before it can grow, unless a number lies on the edge between two. A
             thousand steps were the same, bit by bit, on two instruction sets.
+        watch: called at each check, to look at how the model learns; what it returns is kept.
 
     >>> from torch import nn
     >>> from attnlib.lab.models import Tagger
@@ -108,6 +112,8 @@ def train(
         if step % check_every == 0 or step == steps:
             right = accuracy(model, kept)
             history.checks.append((step, right))
+            if watch is not None:
+                history.watched.append((step, watch()))
             bar.set_postfix(loss=f"{loss.item():.3f}", accuracy=f"{right:.1%}")
             if [right >= stop_at for _, right in history.checks[-2:]] == [True, True]:
                 break

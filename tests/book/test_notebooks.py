@@ -9,6 +9,7 @@ import yaml
 from tests.book.budget import as_notebook, problems_of_budget
 from tests.book.figures import problems_of_figures, repeated_names
 from tests.book.over_budget import AT_FIRST, BETTER, OVER_BUDGET
+from tests.book.questions import PAGES, problems_of_questions
 from tests.book.shape import problems_of_shape
 from tests.book.stored import problems_of_counts, problems_of_outputs, problems_of_tags, problems_of_twin
 from tools.execute import ROOT, documents, notebook_of, stale_notebooks, texts
@@ -29,8 +30,15 @@ def is_chapter(text: Path) -> bool:
     return text.parent.name[0].isdigit()
 
 
+def is_questions(text: Path) -> bool:
+    """Whether a text is a page of questions, whose shape and budget are those of its questions."""
+    return text.stem in PAGES
+
+
 every_notebook = pytest.mark.parametrize("text", texts(), ids=name)
-every_chapter = pytest.mark.parametrize("text", list(filter(is_chapter, texts())), ids=name)
+every_chapter = pytest.mark.parametrize(
+    "text", [text for text in texts() if is_chapter(text) and not is_questions(text)], ids=name
+)
 
 
 @every_notebook
@@ -49,6 +57,12 @@ def test_a_chapter_has_its_shape(text):
 @every_chapter
 def test_a_page_keeps_its_budget(text):
     problems = problems_of_budget(notebook(text), OVER_BUDGET.get(name(text)))
+    assert not problems, f"{name(text)}:\n" + "\n".join(problems)
+
+
+@pytest.mark.parametrize("text", list(filter(is_questions, texts())), ids=name)
+def test_each_question_of_a_page_of_questions_stands_alone(text):
+    problems = problems_of_questions(notebook(text))
     assert not problems, f"{name(text)}:\n" + "\n".join(problems)
 
 

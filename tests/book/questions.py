@@ -1,0 +1,57 @@
+"""A page of questions: each stands alone and says where it was measured; the budget is each question's."""
+
+import re
+from collections.abc import Iterator
+
+from nbformat import NotebookNode
+
+from tests.book.budget import measure
+
+FEWEST_QUESTIONS = 20
+LIMITS = {"words": 150, "visible lines": 25, "columns": 88, "library lines": 0}
+PAGES = ("faq", "museum_of_bugs")  # where the budget is each question's
+LABEL = re.compile(r"\(([\w-]+)\)=\s*\Z")
+
+
+def problems_of_questions(notebook: NotebookNode) -> list[str]:
+    """Where a page of questions is not as readers need it."""
+    found = list(questions_of(notebook))
+    problems = [f"{len(found)} questions, at least {FEWEST_QUESTIONS}"] if len(found) < FEWEST_QUESTIONS else []
+    labels = [label for label, _, _ in found]
+    problems += [f"two questions have the label {label}" for label in set(labels) if labels.count(label) > 1]
+    for label, title, cells in found:
+        if not label:
+            problems.append(f"{title!r}: no label stands before it, so no page can link to it")
+        if not title.endswith("?"):
+            problems.append(f"{title!r} does not end with a question mark")
+        prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        if not re.search(r"\{(?:ref|cite:\w)\}`", prose) and not any(cell.cell_type == "code" for cell in cells):
+            problems.append(f"{title!r}: neither an experiment nor a link says why one should believe it")
+        values = measure(NotebookNode(cells=cells)).values
+        over = {name: most for name, most in LIMITS.items() if values[name] > most}
+        problems += [f"{title!r}: {values[name]} {name}, at most {most}" for name, most in over.items()]
+    return problems
+
+
+def questions_of(notebook: NotebookNode) -> Iterator[tuple[str, str, list[NotebookNode]]]:
+    """The label of each question, its title, and its cells: what stands from its heading to the next."""
+    question: tuple[str, str, list[NotebookNode]] | None = None
+    for cell in notebook.cells:
+        if cell.cell_type != "markdown":
+            if question:
+                question[2].append(cell)
+            continue
+        before = ""
+        for part in re.split(r"^(?=#{2,3} )", cell.source, flags=re.MULTILINE):
+            heading = re.match(r"(#{2,3}) (.*)", part)
+            if heading:
+                if question:
+                    yield question
+                label = LABEL.search(before)
+                named = (label[1] if label else "", heading[2].strip())
+                question = (*named, []) if heading[1] == "###" else None
+            if question and (source := LABEL.sub("", part)):
+                question[2].append(NotebookNode(cell_type="markdown", metadata={}, source=source))
+            before = part
+    if question:
+        yield question
