@@ -12,6 +12,7 @@
 ``names``             names of two tokens that come again in a text
 ``recall``            pairs of which one is asked for; parity
 ``digits``          handwritten digits, alone or on ticked lists, and models for them (needs scikit-learn)
+``networks``        networks of people, and models that read them through a mask
 ``words``           words as tokens, pairs of texts as padded batches
 ``models``          small models, and recurrence and convolution of the same size
 ``training``        the loop, what it measures, its spread over seeds (needs tqdm)

@@ -3,6 +3,7 @@
 ======================  ==========================================================================================
 ``rivals``              what the model of three_tasks without positions, GRUs and convolutions learn of its tasks
 ``induction``           how a name that was said is said again: two layers learn it, and what they need
+``graphs``              whom to trust in a network: five seeds of graph attention, its rivals, what breaks it
 ``layers``              how long each kind of layer takes, for several lengths and sizes
 ``question_answering``  how often a reader of stories finds the answer, what breaks it, its rivals, chains of facts
 ``recurrence``          what attention and recurrent nets keep of what they read: recall and parity

@@ -1,0 +1,206 @@
+"""The experiment of the chapter on graphs: its rows, its sizes, what the chapter claims, and a run computed again."""
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+
+from attnlib.lab import stored
+from attnlib.lab.experiments import graphs
+from attnlib.lab.models import count_parameters
+from attnlib.lab.networks import GraphTransformer, Network
+from attnlib.recording import record_attention
+
+ROWS = stored.load("graphs")["rows"]
+CHANCE = 1 / 3
+
+
+def of(row, *keys):
+    """What each seed found, under some keys."""
+    found = ROWS[row]["seeds"]
+    for key in keys:
+        found = [seed[key] for seed in found]
+    return np.array(found)
+
+
+@pytest.fixture
+def float64():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def people(float64):
+    return Network().place(6, torch.Generator().manual_seed(3))
+
+
+@pytest.fixture
+def model(float64):
+    torch.manual_seed(0)
+    return GraphTransformer(10).eval()
+
+
+def test_every_row_is_stored_with_every_seed():
+    assert list(ROWS) == list(graphs.ROWS) == ["rules", *graphs.MODELS]
+    assert all([run["seed"] for run in ROWS[name]["seeds"]] == list(graphs.SEEDS) for name in graphs.MODELS)
+    assert len(graphs.SEEDS) >= 3
+
+
+@pytest.mark.parametrize("name", graphs.MODELS)
+def test_all_models_are_of_one_size(name):
+    size = count_parameters(graphs.MODELS[name]())
+    assert size == ROWS[name]["parameters"]
+    assert size == pytest.approx(ROWS["attention"]["parameters"], rel=0.04)
+
+
+# What closes, and what is measured
+
+
+def test_a_lot_takes_as_many_as_it_is_told(people):
+    counts = people.friends.sum(-1)
+    among = people.edges & ~people.friends
+    drawn = graphs.by_lot(among, counts, seed=1)
+    assert not (drawn & ~among).any()
+    assert drawn.sum(-1).equal(torch.minimum(counts, among.sum(-1)))
+    assert not drawn.equal(graphs.by_lot(among, counts, seed=2))
+
+
+@pytest.mark.parametrize("layers", [(0, 1), (0,), (1,)])
+def test_what_is_closed_is_not_read_there_and_is_elsewhere(model, people, layers):
+    with record_attention(model) as record:
+        said = graphs.says(model, people, people.edges & ~people.friends, layers)
+    assert said.shape == people.club.shape
+    for place, weights in enumerate(record.values()):
+        on_friends = weights[:, 0][people.friends]
+        assert (on_friends == 0).all() if place in layers else (on_friends > 0).all()
+        assert (weights[:, 0][people.edges & ~people.friends] > 0).all()
+        assert (weights[:, 0].diagonal(dim1=-2, dim2=-1) > 0).all()
+
+
+def test_what_it_says_is_what_the_model_says(model, people):
+    (features, edges), _ = people.batch
+    said = graphs.says(model, people)
+    assert said.equal(model(features, edges).argmax(-1))
+    for layers in ((0,), (1,)):
+        assert graphs.says(model, people, people.edges, layers).equal(said)
+
+
+def test_friends_closed_for_one_half_stay_open_for_the_other(people):
+    shut, theirs = graphs.closings(people), graphs.half(people)
+    for b, i, j in people.friends.nonzero().tolist():
+        assert shut["friends of one half"][b, i, j] == theirs[b, i]
+    assert shut["friends"].equal(people.friends)
+    assert not (shut["as many acquaintances"] & people.friends).any()
+    assert 0.4 < theirs.double().mean() < 0.6
+
+
+def test_hops_are_counted_inside_a_circle(people):
+    found = graphs.hops(people)
+    for b in range(len(people.club)):
+        circles = nx.Graph()
+        circles.add_nodes_from(range(60))
+        circles.add_edges_from(people.friends[b].nonzero().tolist())
+        for i in people.asked[b].nonzero()[:, 0].tolist():
+            lengths = nx.single_source_shortest_path_length(circles, i)
+            nearest = min((far for j, far in lengths.items() if not people.asked[b, j]), default=99)
+            assert [bool(found[far][b, i]) for far in "12"] == [nearest == 1, nearest == 2]
+
+
+def test_a_share_counts_those_who_are_asked(people):
+    said = people.club.clone()
+    said[~people.asked] = (said[~people.asked] + 1) % 3  # nobody asks them
+    assert graphs.share_right(said, people) == 1
+    first = torch.zeros_like(people.asked)
+    first[0] = True
+    said[1:] = (said[1:] + 1) % 3
+    assert graphs.share_right(said, people, first) == 1
+    assert graphs.share_right(said, people) == round((people.asked[0].sum() / people.asked.sum()).item(), 4)
+
+
+def test_looks_are_sums_of_weights(model, people):
+    found = graphs.looks(model, people)
+    assert all(sum(shares.values()) == pytest.approx(1, abs=3e-4) for shares in found.values())
+    (features, edges), _ = people.batch
+    with record_attention(model) as record:
+        model(features, edges)
+    some = people.asked & graphs.hops(people)["1"]
+    for place, weights in enumerate(record.values(), start=1):
+        bare = [
+            sum(float(weights[b, 0, i, j]) for j in range(60) if people.friends[b, i, j] and people.asked[b, j])
+            for b, i in some.nonzero().tolist()
+        ]
+        assert found[f"layer {place}"]["friends without"] == pytest.approx(np.mean(bare), abs=1e-4)
+    even = [1 / (1 + int(people.edges[b, i].sum())) for b, i in some.nonzero().tolist()]
+    assert found["even"]["itself"] == pytest.approx(np.mean(even), abs=1e-4)
+
+
+# Again
+
+
+def test_a_run_is_the_same_again_and_leaves_the_default_dtype():
+    make = graphs.MODELS["attention, one layer"]
+    first, again, other = (graphs.run(make, seed, steps=8) for seed in (0, 0, 1))
+    assert first == again
+    assert other["right"] != first["right"]
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_a_seed_comes_out_again():
+    found = graphs.run(graphs.MODELS["attention, one layer"], seed=1)
+    assert found == ROWS["attention, one layer"]["seeds"][1]
+
+
+def test_the_rules_come_out_again():
+    assert graphs.classical() == ROWS["rules"]
+
+
+# What the chapter claims
+
+
+def test_attention_finds_whom_to_trust_and_a_mean_does_not():
+    rules = ROWS["rules"]["right"]
+    assert of("attention", "right").min() > 0.95
+    assert rules["vote of neighbours"] < of("mean", "right").min()
+    assert of("mean", "right").max() < 0.8
+    assert np.abs(of("alone", "right") - CHANCE).max() < 0.02
+    assert CHANCE + 0.05 < of("everybody", "right").min() <= of("everybody", "right").max() < 0.6
+    assert 0.9 < rules["vote of like-minded neighbours"] < rules["label propagation, like-minded"]
+
+
+def test_distances_are_better_than_a_mask():
+    assert of("distances", "right").min() > of("attention", "right").max()
+
+
+def test_a_static_ranking_costs_and_heads_help():
+    assert of("GAT", "right").max() < of("GAT, four heads", "right").min()
+    assert of("GAT", "right").mean() < of("mean", "right").mean() + 0.06
+    assert of("GATv2", "right").min() > of("GAT, four heads", "right").max()
+
+
+def test_two_layers_hear_two_edges_far():
+    assert of("attention", "hops", "2").min() > of("attention, one layer", "hops", "2").max() + 0.2
+    assert of("attention, one layer", "hops", "1").min() > 0.97
+
+
+def test_friends_with_a_badge_get_nearly_all_attention_in_the_first_layer():
+    assert of("attention", "looks", "even", "friends with a badge").max() < 0.2
+    assert of("attention", "looks", "layer 1", "friends with a badge").min() > 0.8
+    assert of("attention", "looks", "layer 1", "acquaintances").max() < 0.05
+
+
+def test_without_friends_the_answer_breaks_and_only_theirs():
+    assert of("attention", "closed", "friends", "both layers").max() < 0.36
+    assert of("attention", "closed", "as many acquaintances", "both layers").min() > 0.95
+    assert of("attention", "closed", "one half", "theirs").max() < 0.36
+    assert of("attention", "closed", "one half", "the others").min() > 0.9
+    for layer in ("layer 1", "layer 2"):
+        assert of("attention", "closed", "friends", layer).min() > 0.5
+
+
+def test_ours_keeps_where_acquaintances_are_others_and_falls_where_there_are_doubles():
+    assert of("attention", "same").min() > 0.93
+    assert of("mean", "same")[:, 0].max() < 0.3
+    assert of("attention", "larger").min() > 0.93
+    assert of("attention", "doubles")[:, -1].max() < CHANCE
+    assert (np.diff(of("attention", "doubles")) < 0).all()
