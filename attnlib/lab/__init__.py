@@ -9,10 +9,11 @@
 ``matches``         summaries in small: reports of football matches
 ``docstrings``      real summaries: the first sentences of docstrings
 ``stories``         questions about small stories, after bAbI
-``names``             names of two tokens that come again in a text
-``recall``            pairs of which one is asked for; parity
+``names``           names of two tokens that come again in a text
+``recall``          pairs of which one is asked for; parity
 ``digits``          handwritten digits, alone or on ticked lists, and models for them (needs scikit-learn)
 ``networks``        networks of people, and models that read them through a mask
+``gridworld``       a grid to decide in: coins, two chests, a sign that is shown once
 ``words``           words as tokens, pairs of texts as padded batches
 ``models``          small models, and recurrence and convolution of the same size
 ``training``        the loop, what it measures, its spread over seeds (needs tqdm)

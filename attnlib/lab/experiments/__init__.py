@@ -1,12 +1,13 @@
 """What takes longer than a chapter's minute: run by ``make experiments``, stored in ``attnlib/lab/results``.
 
 ======================  ==========================================================================================
-``rivals``              what the model of three_tasks without positions, GRUs and convolutions learn of its tasks
-``induction``           how a name that was said is said again: two layers learn it, and what they need
+``decisions``           what a decision transformer gets of what is asked, three seeds, blocked, and its rivals
 ``graphs``              whom to trust in a network: five seeds of graph attention, its rivals, what breaks it
+``induction``           how a name that was said is said again: two layers learn it, and what they need
 ``layers``              how long each kind of layer takes, for several lengths and sizes
 ``question_answering``  how often a reader of stories finds the answer, what breaks it, its rivals, chains of facts
 ``recurrence``          what attention and recurrent nets keep of what they read: recall and parity
+``rivals``              what the model of three_tasks without positions, GRUs and convolutions learn of its tasks
 ``summarisation``       what is true in summaries: the pointer's with three seeds, blocked, and its rivals'
 ``translation``         what the translator of dates learns with three seeds, what breaks it, and its rivals
 ``vision``              scans and ticked lists: a vision transformer, its rivals, and what breaks it
