@@ -14,6 +14,7 @@
 ``digits``          handwritten digits, alone or on ticked lists, and models for them (needs scikit-learn)
 ``networks``        networks of people, and models that read them through a mask
 ``gridworld``       a grid to decide in: coins, two chests, a sign that is shown once
+``speech``          spoken digits: log-mel features, strings of them, models and CTC (needs jiwer)
 ``words``           words as tokens, pairs of texts as padded batches
 ``models``          small models, and recurrence and convolution of the same size
 ``training``        the loop, what it measures, its spread over seeds (needs tqdm)

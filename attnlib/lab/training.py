@@ -104,9 +104,7 @@ def train(
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if decimals is not None:
-            with torch.no_grad():
-                for parameter in model.parameters():
-                    parameter.round_(decimals=decimals)
+            round_parameters(model, decimals)
         schedule.step()
         history.losses.append(loss.item())
         if step % check_every == 0 or step == steps:
@@ -119,6 +117,21 @@ def train(
                 break
     bar.close()
     return history
+
+
+@torch.no_grad()
+def round_parameters(model: nn.Module, decimals: int) -> None:
+    """Round all parameters, so that rounding on another processor does not grow; see ``decimals`` of :func:`train`.
+
+    >>> from torch import nn
+    >>> from attnlib.lab.training import round_parameters
+    >>> model = nn.Linear(2, 3)
+    >>> round_parameters(model, decimals=1)
+    >>> model.weight.equal(model.weight.round(decimals=1))
+    True
+    """
+    for parameter in model.parameters():
+        parameter.round_(decimals=decimals)
 
 
 @contextmanager
