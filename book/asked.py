@@ -1,0 +1,38 @@
+"""At a page's end, the questions that the page of questions answers by it: written once there, linked from both sides."""
+
+from collections import defaultdict
+from html import escape
+
+from docutils import nodes
+from sphinx import addnodes
+
+QUESTIONS = "chapters/8_faq/faq"
+
+
+def show_questions(app, page, template, context, doctree):
+    if "body" not in context or QUESTIONS not in app.env.all_docs:
+        return
+    asked = questions(app.env).get(page)
+    if not asked:
+        return
+    base = app.builder.get_relative_uri(page, QUESTIONS)
+    links = "".join(f'<li><a href="{base}#{label}">{escape(title)}</a></li>' for label, title in asked)
+    context["body"] += f'<nav class="asked" aria-labelledby="asked"><p id="asked">Often asked</p><ul>{links}</ul></nav>'
+
+
+def questions(env):
+    """For each page, the questions whose answers link to it, in their order: (label, title)."""
+    labels = env.get_domain("std").anonlabels
+    found = defaultdict(dict)
+    for section in env.get_doctree(QUESTIONS).findall(nodes.section):
+        title = section.next_node(nodes.title).astext()
+        if not title.endswith("?"):
+            continue
+        for link in section.findall(addnodes.pending_xref):
+            page = labels.get(link["reftarget"], ("",))[0]
+            found[page][section["ids"][-1]] = title
+    return {page: list(by_label.items()) for page, by_label in found.items()}
+
+
+def setup(app):
+    app.connect("html-page-context", show_questions)
