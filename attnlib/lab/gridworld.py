@@ -15,7 +15,6 @@ one chest or none. Whoever opens a chest, or has made :data:`STEPS` steps, is do
 """
 
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -34,8 +33,6 @@ STEPS = 12
 COINS, POOR, GOOD = (1, 2), 4, 8
 BEST = sum(COINS) + GOOD
 FEATURES = {"cell": len(CELLS), "above": 3, "below": 3, "sign": 3}  # what a state says, and how many values each has
-
-Policy = Callable[[Tensor, torch.Generator], Tensor]
 
 
 def moved(cell: int, action: int) -> int:
@@ -185,8 +182,8 @@ class Episodes:
         return [self.draw(min(count, 100), generator)]
 
 
-def recorded(layouts: Tensor, generator: torch.Generator, policy: Policy = wander) -> Episodes:
-    """Let a policy walk once in each layout, and write down what it did.
+def recorded(layouts: Tensor, generator: torch.Generator) -> Episodes:
+    """Let the wanderer walk once in each layout, and write down what it did.
 
     >>> import torch
     >>> from attnlib.lab.gridworld import layouts, recorded
@@ -199,7 +196,7 @@ def recorded(layouts: Tensor, generator: torch.Generator, policy: Policy = wande
     for _ in range(STEPS):
         done = grid.over
         states.append(grid.observe())
-        chosen = policy(states[-1], generator)
+        chosen = wander(states[-1], generator)
         rewards.append(grid.step(chosen))
         actions.append(chosen.masked_fill(done, IGNORED))
     to_come = torch.stack(rewards, dim=1).flip(1).cumsum(1).flip(1)

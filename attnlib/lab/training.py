@@ -32,7 +32,7 @@ class History:
 
     Attributes:
         losses: the loss of each step.
-        checks: for each check its step and the accuracy on sequences never trained on.
+        checks: for each check its step and the accuracy on what ``task.tests`` gave.
         watched: for each check its step and what ``watch`` returned.
     """
 
@@ -66,7 +66,7 @@ def train(
         rate: the highest learning rate, after ``warmup`` steps.
         warmup: how many steps the rate rises; see :func:`attnlib.transformer.warmup_schedule`.
         batch_size: sequences a step.
-        check_every: steps between two checks on 5000 held-out sequences.
+        check_every: steps between two checks on what ``task.tests`` gives.
         stop_at: the accuracy that ends training, when two checks in a row find it: one may be luck.
         fall_to_zero: instead of the paper's schedule, keep the highest rate until half of all steps are done, then let
             it fall to zero in a line: what is learnt in few steps is then less of an accident.

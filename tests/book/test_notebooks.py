@@ -66,6 +66,10 @@ def test_each_question_of_a_page_of_questions_stands_alone(text):
     assert not problems, f"{name(text)}:\n" + "\n".join(problems)
 
 
+def test_every_page_of_questions_is_there():
+    assert {text.stem for text in texts()} >= set(PAGES)
+
+
 def test_a_page_without_code_keeps_its_budget_too():
     pages = [page for page in documents(ROOT / "chapters", "*.md") if page.parent.name[0].isdigit()]
     problems = {page.name: problems_of_budget(as_notebook(page.read_text("utf-8"))) for page in pages}

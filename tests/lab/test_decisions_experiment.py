@@ -1,6 +1,7 @@
 """The experiment of the chapter on decisions: its models, what is measured, what the chapter claims, a row again."""
 
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from attnlib import masks
 from attnlib.lab import stored
 from attnlib.lab.experiments import decisions as experiment
 from attnlib.lab.experiments.decisions import Closed, DecisionTransformer
-from attnlib.lab.gridworld import BEST, CELLS, CHESTS, STEPS, layouts
+from attnlib.lab.gridworld import BEST, CELLS, CHESTS, MOVED, NICHES, STEPS, layouts
 from attnlib.lab.models import count_parameters
 from attnlib.lab.training import float64
 
@@ -47,7 +48,7 @@ def test_every_row_is_stored_with_every_seed_and_of_one_size():
     assert ours < 200_000
     for name in ("transformer", "cloning", "present", "recurrence", "one line"):
         assert count_parameters(experiment.MODELS[name]()) == FOUND[name]["parameters"]
-        assert FOUND[name]["parameters"] == pytest.approx(ours, rel=0.08)
+        assert FOUND[name]["parameters"] == pytest.approx(ours, rel=0.08 if name == "one line" else 0.015)
     assert all([seed["seed"] for seed in row["seeds"]] == [0, 1, 2] for name, row in FOUND.items() if name != "data")
 
 
@@ -261,10 +262,50 @@ def test_a_down_is_looked_for_and_its_absence_is_an_up():
     assert set(seeds[0]["up without the sign"].values()) == {0}
 
 
-def test_beyond_the_data_nothing_is_sure():
-    beyond = torch.tensor(of("transformer", "beyond"))
-    assert beyond.max() <= BEST
-    assert beyond.min() < 8
+def test_beyond_the_data_waves_scatter_and_a_line_goes_on():
+    waves, line = (torch.tensor(of(name, "beyond")) for name in ("transformer", "one line"))
+    assert max(waves.max(), line.max()) <= BEST
+    assert [round(asked_15, 1) for asked_15 in waves[:, 3].tolist()] == [2.8, 11.0, 3.7]
+    assert line[:, :4].min() >= 9
+    assert line[0, -1] == 3
+
+
+def test_what_is_copied_and_what_was_never_brought():
+    for seed in FOUND["cloning"]["seeds"]:
+        assert 5.9 < sum(seed["got"]) / len(seed["got"]) < 6.6
+    for seed in FOUND["cloning, best tenth"]["seeds"]:
+        assert 10.1 < sum(seed["got"]) / len(seed["got"]) < 10.3
+    assert min(by_asked[BEST] for by_asked in of("without the best", "by asked")) > 0.6
+
+
+@pytest.mark.parametrize(
+    ("run", "make", "episodes"),
+    [
+        (experiment.run_best_tenth, experiment.Cloner, experiment.best_tenth),
+        (experiment.run_without_the_best, DecisionTransformer, experiment.without_the_best),
+    ],
+)
+def test_each_row_learns_from_its_own_walks(run, make, episodes, monkeypatch):
+    seen = []
+
+    def trained(made, some, seed):
+        seen.append((made, some.total, seed))
+        return DecisionTransformer(12).eval()
+
+    monkeypatch.setattr(experiment, "trained", trained)
+    run(2)
+    ((made, total, seed),) = seen
+    assert (made, seed) == (make, 2)
+    assert total.equal(episodes().total)
+
+
+def test_the_best_tenth_and_what_is_left_without_the_best():
+    total = experiment.data().total
+    best, rest = experiment.best_tenth().total, experiment.without_the_best().total
+    assert len(best) == len(total) // 10
+    assert best.min() >= total.sort(descending=True).values[len(best) - 1]
+    assert rest.max() < BEST
+    assert len(rest) == (total < BEST).sum()
 
 
 def test_the_walks_that_are_drawn_are_walks():
@@ -273,6 +314,9 @@ def test_the_walks_that_are_drawn_are_walks():
     for asked, path in drawn.items():
         assert path[0] == CELLS.index((2, 0))
         assert path[-1] == CHESTS[0 if int(asked) >= 8 else 1]
+        assert all(there in MOVED[here] for here, there in pairwise(path))
+        coins = sum(worth for worth, niche in zip((1, 2), experiment.DRAWN, strict=False) if NICHES[niche] in path)
+        assert coins + (8 if path[-1] == CHESTS[0] else 4) == int(asked)
 
 
 # Again

@@ -90,8 +90,77 @@ def test_weights_are_those_of_the_cells():
     found = induction.looks(model, told)
     assert found["before"] == pytest.approx(found["before, chance"])
     assert found["earlier"] == pytest.approx(found["earlier, chance"])
+    asked = [(b, q) for b in range(10) for q in range(31) if told.asked[b, q + 1]]
+    endings = [sum((told.second[b, :q] & (told.name[b, :q] == told.name[b, q])).tolist()) / (q + 1) for b, q in asked]
+    assert found["earlier"] == pytest.approx(sum(endings) / len(asked))
     rows = [(b, q) for b in range(10) for q in range(31) if told.second[b, q]]
     assert found["before"] == pytest.approx(sum(1 / (q + 1) for _, q in rows) / len(rows))
+
+
+@float64()
+@pytest.mark.parametrize(("layer", "changes", "stays"), [(0, "before", "earlier"), (1, "earlier", "before")])
+def test_each_weight_is_that_of_its_layer(layer, changes, stays):
+    torch.manual_seed(0)
+    model, told = induction.AttentionOnly(), induction.kept(count=10)
+    with torch.no_grad():
+        model.layers[1 - layer].wq.weight.zero_()
+    found = induction.looks(model, told)
+    assert found[stays] == pytest.approx(found[f"{stays}, chance"])
+    assert abs(found[changes] - found[f"{changes}, chance"]) > 1e-3
+
+
+@float64()
+@pytest.mark.parametrize("make", [induction.AttentionOnly, induction.KeysLookBack, induction.recurrence])
+def test_no_model_reads_what_comes_later(make):
+    torch.manual_seed(0)
+    model, (tokens,) = make().eval(), induction.kept(count=3).batch.inputs
+    other = tokens.clone()
+    other[:, 20:] = (other[:, 20:] + 1) % 32
+    with torch.no_grad():
+        torch.testing.assert_close(model(tokens)[:, :20], model(other)[:, :20])
+        assert not torch.allclose(model(tokens)[:, 20:], model(other)[:, 20:])
+
+
+def test_what_is_closed_is_closed_in_its_layer():
+    class Spy(torch.nn.Module):
+        def forward(self, tokens, closed):
+            seen.append(closed)
+            return torch.zeros(*tokens.shape, 32)
+
+    seen, told = [], induction.kept(count=4)
+    found = list(induction.without(Spy(), told))
+    of = induction.cells(told)
+    nothing, everything = torch.zeros_like(of["before"]), torch.ones_like(of["before"])
+    wanted = {
+        "nothing": (nothing, nothing),
+        "layer 1": (everything, nothing),
+        "layer 2": (nothing, everything),
+        **{name: (of[name], nothing) for name in ("before", "before, control")},
+        **{name: (nothing, of[name]) for name in ("earlier", "earlier, control")},
+    }
+    assert set(found) == set(wanted)
+    for name, pair in zip(found, seen, strict=True):
+        assert all(map(torch.equal, pair, wanted[name])), name
+
+
+def test_a_guess_takes_one_of_the_endings_so_far():
+    told = induction.kept(count=20)
+    shares = []
+    for b in range(20):
+        for place in told.asked[b].nonzero()[:, 0].tolist():
+            endings = [told.tokens[b, j].item() for j in range(place) if told.second[b, j]]
+            shares.append(endings.count(told.tokens[b, place].item()) / len(endings))
+    assert induction.guess(told) == pytest.approx(sum(shares) / len(shares))
+
+
+def test_how_texts_go_on_is_counted_by_hand():
+    read = [["a", "b", "a", "b", "a", "c"], ["b", "d"]]  # after a: b; after b: a, twice, and d
+    held_out = [["a", "c", "a", "c", "a", "b"], ["x", "y", "x", "y", "x", "z"]]
+    found = induction.goes_on(read, held_out)
+    # a is followed by c, c, b: c as last time once, b as in the table once; c by a, a, and c is known to nobody.
+    assert found["known"] == {"words": 3, "seen before": 2, "as last time": 1, "as in the table": 1}
+    assert found["new"] == {"words": 7, "seen before": 4, "as last time": 3, "as in the table": 0}
+    assert found["all"] == {"words": 10, "seen before": 6, "as last time": 4, "as in the table": 1}
 
 
 @float64()

@@ -337,6 +337,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+@float64()
 def trained(make: Callable[[], nn.Module], episodes: Episodes, seed: int, steps: int = TRAINING) -> nn.Module:
     """Return a model of a seed, trained on episodes as the chapter trains."""
     torch.manual_seed(seed)

@@ -134,8 +134,8 @@ def cells(told: Told) -> dict[str, Tensor]:
     """Return, among the L − 1 tokens that a model reads, the cells (B, L − 1, L − 1) that the answer may need.
 
     ``before``: from the second token of a name to its first. ``earlier``: from the first token of a name that comes
-    again to the second tokens of this name. Beside each a control: the token before that, and as many second tokens of
-    other names as there are.
+    again to the second tokens of this name. Beside each a control: the token before that, and all second tokens of
+    other names.
     """
     L = told.tokens.shape[1] - 1
     second, name = told.second[:, :L], told.same_name[:, :L, :L]
@@ -244,17 +244,26 @@ def guess(told: Told) -> float:
 
 def real_text() -> dict:
     """Return how often a docstring goes on as it did last time after the same word, or as a table of others says."""
-    texts = {
-        name: [_text(found.sentences) for package in packages for found in docstrings(package)]
-        for name, packages in (("read", READ), ("held out", HELD_OUT))
-    }
+    read, held_out = (
+        [_text(found.sentences) for package in packages for found in docstrings(package)]
+        for packages in (READ, HELD_OUT)
+    )
+    return {"texts": {"read": len(read), "held out": len(held_out)}, **goes_on(read, held_out)}
+
+
+def goes_on(read: Sequence[Sequence[str]], held_out: Sequence[Sequence[str]]) -> dict[str, dict[str, int]]:
+    """Return counts over the words of held-out texts, of all words and of those that come after a known or a new word.
+
+    ``words``: but for the first of each text. ``seen before``: the word before has stood in the text before. Of these,
+    ``as last time``: what followed it then follows again; ``as in the table``: what follows it most often in ``read``.
+    """
     table: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for text in texts["read"]:
+    for text in read:
         for word, following in pairwise(text):
             table[word][following] += 1
     likeliest = {word: counts.most_common(1)[0][0] for word, counts in table.items()}
     kinds = {"all": Counter[str](), "known": Counter[str](), "new": Counter[str]()}
-    for text in texts["held out"]:
+    for text in held_out:
         last: dict[str, str] = {}
         for word, following in pairwise(text):
             for kind in ("all", "known" if word in likeliest else "new"):
@@ -265,7 +274,7 @@ def real_text() -> dict:
                     counts["as last time"] += last[word] == following
                     counts["as in the table"] += likeliest.get(word) == following
             last[word] = following
-    return {"texts": {name: len(some) for name, some in texts.items()}, **{k: dict(v) for k, v in kinds.items()}}
+    return {kind: dict(counts) for kind, counts in kinds.items()}
 
 
 def _text(sentences: Sequence[str]) -> list[str]:

@@ -161,12 +161,12 @@ def changed_by_padding(model: Transformer, count: int = 200) -> int:
     return sum(a != b for a, b in zip(write(model, some), write(model, some, masked=False), strict=True))
 
 
-@torch.no_grad()
 def beside_ten_thousand(character: str) -> list[Example]:
     """Return the examples asked whose amount has 万 and the character."""
     return [found for found in asked() if {"万", character} <= set(_amount(found))]
 
 
+@torch.no_grad()
 def size_words(model: Transformer, character: str, where: str) -> float:
     """Return how often all words of size (*hundred* and the like) are right, if a character of the amount is closed.
 
