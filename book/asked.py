@@ -1,4 +1,4 @@
-"""At a page's end, the questions that the page of questions answers by it: written once there, linked from both sides."""
+"""At a page's end, the questions that are answered by it: written on the page of questions, linked from both sides."""
 
 from collections import defaultdict
 from html import escape

@@ -57,8 +57,9 @@ def check_wave(wave: np.ndarray, rate: int) -> None:
     """
     if rate != RATE:
         raise ValueError(f"rate: expected {RATE} samples a second, got {rate}; resample first")
-    if wave.ndim != 1 or len(wave) < WINDOW:
-        raise ValueError(f"wave: expected one channel of at least {WINDOW} samples, got shape {wave.shape}")
+    least = WINDOW + (STACK - 1) * HOP  # one token
+    if wave.ndim != 1 or len(wave) < least:
+        raise ValueError(f"wave: expected one channel of at least {least} samples, got shape {wave.shape}")
     if not np.isfinite(wave).all():
         raise ValueError(f"wave: expected finite numbers, got {wave[~np.isfinite(wave)][0]}")
     if not wave.any():

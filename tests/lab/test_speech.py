@@ -50,16 +50,22 @@ def test_loudness_does_not_matter_and_noise_of_power_one_is_one_per_hertz_bin():
     ("wave", "rate", "message"),
     [
         (np.ones(8_000), 16_000, "rate: expected 8000 samples a second, got 16000; resample first"),
-        (np.ones(199), 8_000, "wave: expected one channel of at least 200 samples, got shape (199,)"),
-        (np.ones((8_000, 2)), 8_000, "wave: expected one channel of at least 200 samples, got shape (8000, 2)"),
-        (np.append(np.ones(300), np.inf), 8_000, "wave: expected finite numbers, got inf"),
-        (np.append(np.ones(300), np.nan), 8_000, "wave: expected finite numbers, got nan"),
-        (np.zeros(300), 8_000, "wave: expected a sound, got silence"),
+        (np.ones(359), 8_000, "wave: expected one channel of at least 360 samples, got shape (359,)"),
+        (np.ones((8_000, 2)), 8_000, "wave: expected one channel of at least 360 samples, got shape (8000, 2)"),
+        (np.append(np.ones(400), np.inf), 8_000, "wave: expected finite numbers, got inf"),
+        (np.append(np.ones(400), np.nan), 8_000, "wave: expected finite numbers, got nan"),
+        (np.zeros(400), 8_000, "wave: expected a sound, got silence"),
     ],
 )
 def test_what_is_no_sound_is_refused(wave, rate, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         energies(wave, rate)
+
+
+def test_the_shortest_sound_is_one_token():
+    assert speech.heard(np.ones(360), RATE).shape == (1, 1, 60)
+    assert speech.heard(np.ones(599), RATE).shape == (1, 1, 60)
+    assert speech.heard(np.ones(600), RATE).shape == (1, 2, 60)
 
 
 def test_tokens_are_three_frames_side_by_side_in_decibels():

@@ -72,6 +72,33 @@ def test_relations_share_out_all_pairs():
         assert set(whose[row].tolist()) == set(range(count))
 
 
+def test_what_is_mirrored_is_as_near_and_as_many():
+    """Pair by pair, from what the sentence says: another's digit within 8 tokens, and the own as far across."""
+    drawn = Spoken("held out").draw(4, torch.Generator().manual_seed(0))
+    whose = speech.territory(drawn).tolist()
+    other, own = (torch.zeros(4, drawn.tokens.shape[1], drawn.tokens.shape[1], dtype=torch.bool) for _ in range(2))
+    for b, of_tokens in enumerate(whose):
+        for t, digit in enumerate(of_tokens):
+            for away in (*range(-8, 0), *range(1, 9)):
+                key, across = t + away, t - away
+                inside = min(key, across) >= 0 and max(key, across) < len(of_tokens)
+                if inside and of_tokens[key] != digit and of_tokens[across] == digit:
+                    other[b, t, key] = own[b, t, across] = True
+    pairs = speech.mirrored(drawn)
+    assert list(pairs) == ["near, another digit", "near, its own"]
+    assert pairs["near, another digit"].equal(other)
+    assert pairs["near, its own"].equal(own)
+    assert other.any()
+    assert other.sum(-1).equal(own.sum(-1))
+
+
+def test_even_weights_are_even_and_end_at_the_edge():
+    even = speech.nearby(2, strings([2.0], [4.0], 6))
+    assert even.shape == (1, 6, 6)
+    assert even[0, 0].tolist() == pytest.approx([1 / 3] * 3 + [0] * 3)
+    assert even[0, 3].tolist() == pytest.approx([0] + [1 / 5] * 5)
+
+
 def test_what_is_closed_is_not_read_but_by_itself():
     drawn = Spoken("held out").draw(3, torch.Generator().manual_seed(0))
     torch.manual_seed(0)
@@ -145,6 +172,13 @@ def test_a_digit_reads_itself_and_breaks_without_and_no_other_does():
         assert sum(seed["by chance"].values()) == pytest.approx(1, abs=2e-4)
         assert seed["closed"]["its own digit"] > 0.9
         assert max(seed["closed"]["the next digits"], seed["closed"]["farther"]) - seed["error"]["held out"] < 0.02
+        unharmed, harmed = (seed["closed"][name] for name in ("near, another digit", "near, its own"))
+        assert abs(unharmed - seed["error"]["held out"]) < 0.015
+        assert harmed - unharmed > 0.03
+        nearness = {reach: share["its own digit"] for reach, share in seed["by nearness"].items()}
+        assert list(nearness) == ["8", "4"]
+        assert 0.8 < nearness["8"] < 0.85 < 0.93 < nearness["4"]
+        assert seed["share"][1]["its own digit"] - nearness["4"] < 0.01
         wrong = np.array([seed["wrong by place"][str(place)] for place in (None, 0, 1, 2)])
         assert np.diag(wrong[1:]).min() > 0.7
         assert (wrong[1:] - wrong[0])[~np.eye(3, dtype=bool)].max() < 0.015
@@ -160,7 +194,17 @@ def test_a_window_costs_nothing_and_mends_longer_strings():
     assert max(of("attention, window")) < 0.06
     cost = ROWS["cost"]
     assert cost["full"][-1] > 5 * cost["window"][-1]
+    assert cost["full"][0] < cost["window"][0]  # 7.5 seconds
+    assert cost["full"][1] > cost["window"][1]  # 15 seconds
     assert cost["tokens"] == list(speech.COUNTS)
+
+
+def test_seeds_overlap_on_held_out_voices_and_not_on_scottish_ones_nor_in_strong_noise():
+    assert min(of("attention")) < min(of("convolution"))
+    for kind in ("Scottish", "0 dB"):
+        assert max(of("convolution", kind)) < min(of("attention", kind) + of("recurrent", kind))
+    assert max(of("attention, window", "Scottish")) < min(of("attention", "Scottish"))
+    assert np.mean(of("attention, window", "fast")) > np.mean(of("attention", "fast")) + 0.2
 
 
 def test_what_was_not_trained_breaks_all():

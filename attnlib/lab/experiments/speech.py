@@ -122,9 +122,27 @@ def relation(of: Strings) -> dict[str, Tensor]:
     return {"its own digit": apart == 0, "the next digits": apart == 1, "farther": apart > 1}
 
 
+def mirrored(of: Strings) -> dict[str, Tensor]:
+    """Return pairs of tokens (B, T, T) within the window: keys of another digit, and as many, as near, of the own.
+
+    A key of another digit counts if the one as far on the other side belongs to the query's own digit; that one is its
+    counterpart.
+    """
+    tokens = of.tokens.shape[1]
+    own, place = relation(of)["its own digit"], torch.arange(tokens)
+    across = 2 * place[:, None] - place  # as far from the query, on its other side
+    there = sliding_window(WINDOW).dense(tokens, tokens) & (across >= 0) & (across < tokens)
+    counterpart = own.gather(2, across.clamp(0, tokens - 1).expand_as(own))
+    return {"near, another digit": there & ~own & counterpart, "near, its own": there & own & ~counterpart}
+
+
 @torch.no_grad()
 def looks(model: Recogniser) -> dict[str, Any]:
-    """Return whom the tokens that emit a digit attend to, layer by layer, and by chance; in strings heard rightly."""
+    """Return whom the tokens that emit a digit attend to, layer by layer; in strings heard rightly.
+
+    Beside it stands what even weights would give: over all tokens ("by chance"), and over those up to 8 or 4 tokens
+    away ("by nearness").
+    """
     of = strings()
     with record_attention(model.eval()) as record:
         logits = model(of.tokens)
@@ -143,10 +161,21 @@ def looks(model: Recogniser) -> dict[str, Any]:
     return {
         "share": [{name: _mean(w[emit], pair[emit]) for name, pair in pairs.items()} for w in layers],
         "by chance": {name: round(pair[emit].double().mean().item(), 4) for name, pair in pairs.items()},
+        "by nearness": {
+            str(reach): {name: _mean(nearby(reach, of)[emit], pair[emit]) for name, pair in pairs.items()}
+            for reach in (WINDOW - 1, 4)
+        },
         "ms after the start": {"mean": round(after.mean().item(), 1), "spread": round(after.std().item(), 1)},
         "ms before the end": {"mean": round(before.mean().item(), 1), "spread": round(before.std().item(), 1)},
         "inside": round(((after >= 0) & (before >= 0)).double().mean().item(), 4),
     }
+
+
+def nearby(reach: int, of: Strings) -> Tensor:
+    """Return even weights (B, T, T) over a token and so many to each side."""
+    tokens = of.tokens.shape[1]
+    open_to = sliding_window(reach + 1).dense(tokens, tokens).double()
+    return (open_to / open_to.sum(-1, keepdim=True)).expand(len(of.tokens), -1, -1)
 
 
 def _mean(weights: Tensor, pair: Tensor) -> float:
@@ -154,9 +183,12 @@ def _mean(weights: Tensor, pair: Tensor) -> float:
 
 
 def closed(model: Recogniser) -> dict[str, Any]:
-    """Return the word error rate when tokens may not read those by their own, the next, or a farther digit."""
+    """Return the word error rate when tokens may not read those by their own, the next, or a farther digit.
+
+    And when they may not read, near by, those of another digit, or as many, as near, of their own.
+    """
     of = strings()
-    return {name: error(model, of, without(pair)) for name, pair in relation(of).items()}
+    return {name: error(model, of, without(pair)) for name, pair in (relation(of) | mirrored(of)).items()}
 
 
 def without(pairs: Tensor) -> Tensor:
