@@ -152,7 +152,7 @@ def digits(group: str = "training") -> Digits:
     """Return the digits of one group of voices.
 
     They are those of ``training``; ``held out`` and ``Scottish``, never trained on; and ``fast``, the held-out voices
-    at about twice the speed.
+    two and a half times as fast.
 
     Raises:
         ValueError: if there is no such group.

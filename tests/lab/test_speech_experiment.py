@@ -215,6 +215,31 @@ def test_what_was_not_trained_breaks_all():
     assert min(of("convolution", "fast")) > max(of("attention", "fast") + of("recurrent", "fast"))
 
 
+class Listener(torch.nn.Module):
+    """Says nothing, and notes the masks that it is given."""
+
+    def __init__(self, seen):
+        super().__init__()
+        self.weight, self.seen = torch.nn.Parameter(torch.zeros(())), seen
+
+    def forward(self, tokens, mask=None):
+        self.seen.append(mask)
+        return self.weight + torch.zeros(*tokens.shape[:2], 11, dtype=tokens.dtype)
+
+
+@pytest.mark.parametrize("window", [None, 9])
+def test_a_window_is_trained_with_and_tested_with(window, monkeypatch):
+    monkeypatch.setattr(speech, "STRINGS", 5)
+    seen = []
+    speech.run(lambda: Listener(seen), 0, window=window, steps=2)
+    assert len(seen) == 2 + len(speech.KINDS)
+    for mask in seen:
+        if window is None:
+            assert mask is None
+        else:
+            assert mask.dense(30, 30).equal((torch.arange(30)[:, None] - torch.arange(30)).abs() < window)
+
+
 # Again
 
 
