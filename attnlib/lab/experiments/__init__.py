@@ -12,6 +12,7 @@
 ``summarisation``       what is true in summaries: the pointer's with three seeds, blocked, and its rivals'
 ``translation``         what the translator of dates learns with three seeds, what breaks it, and its rivals
 ``vision``              scans and ticked lists: a vision transformer, its rivals, and what breaks it
+``where_next``          what is kept of a text by attention and what costs less, and what is found in it again
 ======================  ==========================================================================================
 
 An experiment is a module with ``ROWS``: for each row of its table, by name, the function that computes it and returns
