@@ -15,6 +15,7 @@
 ``networks``        networks of people, and models that read them through a mask
 ``gridworld``       a grid to decide in: coins, two chests, a sign that is shown once
 ``speech``          spoken digits: log-mel features, strings of them, models and CTC (needs jiwer)
+``canvas``            digits in cells, and questions in words about what stands beside them
 ``words``           words as tokens, pairs of texts as padded batches
 ``models``          small models, and recurrence and convolution of the same size
 ``training``        the loop, what it measures, its spread over seeds (needs tqdm)

@@ -10,9 +10,9 @@ a friend         about the same       the same
 an acquaintance  others               any
 ===============  ===================  =============
 
-Who shares the interests and is no neighbour tells nothing, since every club has people of all interests. So both are
-needed: the edge, and a look at both ends of it. Interests are drawn anew for each network, so that none can be learnt
-by heart.
+Club and interests are drawn independently of each other, one person after the other, so that without edges nothing is
+to be known of a club. Both are needed: the edge, and a look at both ends of it. Interests are drawn anew for each
+network, so that none can be learnt by heart.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ from attnlib.transformer import Encoder
 CLUBS = 3
 INTERESTS = 8  # numbers that say what somebody likes
 FEATURES = INTERESTS + CLUBS  # of a person: interests, and the badge, zero where none is worn
-CIRCLE = 5  # people who like the same and belong to one club: friends, most of them neighbours
+CIRCLE = 5  # people who like the same and belong to one club, on average: most pairs of them are neighbours, friends
 FAR = 3  # the largest distance that a model is told apart; whoever is farther off counts as this far
 
 # Where the 34 members of Zachary's karate club are drawn: Kamada and Kawai's layout, as NetworkX computes it, rounded.
@@ -110,8 +110,8 @@ class Network:
     """Random networks: what :func:`attnlib.lab.training.train` draws from. A test has networks of its own.
 
     Attributes:
-        kinds: how many different interests there are in a network. Each has a circle of five people in each club, so
-            that a network has 15 times as many people.
+        kinds: how many different interests there are in a network of 15 times as many people. Who likes the same and is
+            in one club is a circle, of five people on average.
         friendship: the probability that two of a circle are neighbours.
         acquaintance: the probability that two with other interests are.
         same: the share of acquaintances who belong to the same club, on average. Default: a third, as by chance.
@@ -148,11 +148,10 @@ class Network:
         return [self.place(20, generator).batch]
 
     def place(self, count: int, generator: torch.Generator) -> People:
-        """Return networks, and who is whose friend in them; people stand in a random order."""
+        """Return networks, and who is whose friend in them."""
         N = self.size
-        order = torch.rand(count, N, generator=generator).argsort(1)  # (B, N): who stands here
-        circle = order // CIRCLE
-        kind, club = circle // CLUBS, circle % CLUBS
+        kind, club = (torch.randint(many, (count, N), generator=generator) for many in (self.kinds, CLUBS))
+        circle = kind * CLUBS + club
         centres = F.normalize(torch.randn(count, self.kinds, INTERESTS, generator=generator), dim=-1)
         likes = centres.gather(1, kind[..., None].expand(-1, -1, INTERESTS))
         interests = likes + self.noise * torch.randn(count, N, INTERESTS, generator=generator)

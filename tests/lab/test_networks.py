@@ -54,11 +54,21 @@ def test_friends_like_the_same_and_are_of_one_club_and_nobody_else_who_is_a_neig
     assert not (people.friends & ~people.edges).any()
 
 
-def test_every_club_has_five_of_each_kind():
-    people = place(3, kinds=5)
-    for b in range(3):
-        pairs = list(zip(people.kind[b].tolist(), people.club[b].tolist(), strict=True))
-        assert sorted(pairs) == sorted(5 * list(itertools.product(range(5), range(CLUBS))))
+def test_club_and_interests_are_drawn_independently():
+    people = place(400, kinds=5)
+    circles = 5 * people.club + people.kind % 5
+    shares = torch.bincount(circles.flatten(), minlength=15) / circles.numel()
+    assert shares.numpy() == pytest.approx(1 / 15, abs=0.005)
+    sizes = torch.stack([(circles == circle).sum(-1) for circle in range(15)])
+    assert sizes.double().var().item() == pytest.approx(75 * (1 / 15) * (14 / 15), rel=0.1)  # no circle is of a size
+
+
+def test_without_edges_nothing_is_to_be_known_of_a_club():
+    people = place(400)
+    for reads in (networks.like_minded(people), people.kind[:, :, None] == people.kind[:, None]):
+        counts = reads.double() @ people.badges
+        for rule in (counts.argmax(-1), counts.argmin(-1)):
+            assert (rule == people.club)[people.asked].double().mean().item() == pytest.approx(1 / 3, abs=0.015)
 
 
 def test_friends_have_about_the_same_interests():
@@ -70,9 +80,9 @@ def test_friends_have_about_the_same_interests():
 
 def test_how_many_neighbours_there_are_and_how_many_wear_a_badge():
     people = place(200)
-    assert people.friends.double().sum(-1).mean().item() == pytest.approx(4 * 0.8, abs=0.05)
+    assert people.friends.double().sum(-1).mean().item() == pytest.approx(59 / 12 * 0.8, abs=0.05)
     acquaintances = people.edges & ~people.friends
-    assert acquaintances.double().sum(-1).mean().item() == pytest.approx(45 * 0.2, abs=0.1)
+    assert acquaintances.double().sum(-1).mean().item() == pytest.approx(59 * 3 / 4 * 0.2, abs=0.1)
     assert people.asked.double().mean().item() == pytest.approx(0.4, abs=0.01)
 
 
@@ -82,7 +92,7 @@ def test_acquaintances_are_of_the_same_club_as_often_as_is_said_and_as_many(same
     acquaintances = people.edges & ~people.friends
     in_club = people.club[:, :, None] == people.club[:, None]
     assert in_club[acquaintances].double().mean().item() == pytest.approx(same, abs=0.01)
-    assert acquaintances.double().sum(-1).mean().item() == pytest.approx(45 * 0.2, abs=0.1)
+    assert acquaintances.double().sum(-1).mean().item() == pytest.approx(59 * 3 / 4 * 0.2, abs=0.1)
 
 
 def test_doubles_like_the_same_and_are_of_other_clubs():
@@ -90,7 +100,7 @@ def test_doubles_like_the_same_and_are_of_other_clubs():
     same_kind, same_club = (x[:, :, None] == x[:, None] for x in (people.kind, people.club))
     doubles = people.edges & same_kind & ~people.friends
     assert not (doubles & same_club).any()
-    assert doubles.double().sum(-1).mean().item() == pytest.approx(10 * 0.4, abs=0.15)
+    assert doubles.double().sum(-1).mean().item() == pytest.approx(59 / 6 * 0.4, abs=0.15)
 
 
 def test_people_stand_in_another_order_in_each_network():
