@@ -233,8 +233,10 @@ def _skipped_controls(page) -> list[str]:
             document.addEventListener("focusin", event => reached.add(event.target));
         }"""
     )
-    # Elements that only scroll are stops too, so a few more presses than there are controls.
-    stops = page.evaluate("() => document.querySelectorAll('[tabindex=\"0\"]').length")
+    # Elements that only scroll are stops too, and so are the buttons of a player, which no selector sees.
+    stops = page.evaluate(
+        "() => document.querySelectorAll('[tabindex=\"0\"]').length + 8 * document.querySelectorAll('audio').length"
+    )
     for _ in range(controls.evaluate("controls => controls.length") + stops + 2):
         page.keyboard.press("Tab")
     return controls.evaluate(
