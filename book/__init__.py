@@ -3,6 +3,7 @@
 numbering      a chapter carries the number of its part
 place          under its title: part, page, what came before, what comes next
 asked          at a page's end: the questions that it answers
+search         book/search_scorer.js: which pages come first (Sphinx reads it)
 inventories    where other projects document the names that docstrings mention, kept as text
 mathematics    MathJax without a request to another host
 figures        drawings in their size, panels side by side

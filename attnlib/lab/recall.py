@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from attnlib.lab.tasks import Batch
 
@@ -74,3 +75,38 @@ class Parity:
     def tests(self, count: int, generator: torch.Generator) -> list[Batch]:
         """Return at most 1,000 sequences of the longest length."""
         return [Parity(self.lengths[-1:]).draw(min(count, 1_000), generator)]
+
+
+@dataclass(frozen=True)
+class FewParities:
+    """Parity, learnt from a few sequences again and again, and tested with others of the same length.
+
+    Attributes:
+        count: how many different sequences are trained on.
+        length: how many zeros and ones each has.
+
+    >>> import torch
+    >>> from attnlib.lab.recall import FewParities
+    >>> (bits,), odd = FewParities(4).draw(3, torch.Generator().manual_seed(0))
+    >>> bits.shape, odd.shape
+    (torch.Size([3, 16]), torch.Size([3, 16]))
+    """
+
+    count: int
+    length: int = 16
+
+    @property
+    def sequences(self) -> Tensor:
+        """What is trained on, (count, length): always the same."""
+        return torch.randint(2, (self.count, self.length), generator=torch.Generator().manual_seed(self.count))
+
+    def draw(self, count: int, generator: torch.Generator) -> Batch:
+        """Return a batch of sequences that are trained on."""
+        bits = self.sequences[torch.randint(self.count, (count,), generator=generator)]
+        return Batch((bits,), bits.cumsum(1) % 2)
+
+    def tests(self, count: int, generator: torch.Generator) -> list[Batch]:
+        """Return at most 1,000 sequences, none of them among those that are trained on."""
+        bits = torch.randint(2, (min(count, 1_000), self.length), generator=generator)
+        known = (bits[:, None] == self.sequences).all(-1).any(-1)
+        return [Batch((bits[~known],), bits[~known].cumsum(1) % 2)]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from attnlib.lab.recall import NAMES, NUMBERS, Parity, Recall
+from attnlib.lab.recall import NAMES, NUMBERS, FewParities, Parity, Recall
 
 
 def test_the_answer_is_the_number_of_the_asked_name():
@@ -42,3 +42,15 @@ def test_parity_is_whether_the_ones_so_far_are_odd(length):
 
 def test_tests_have_the_longest_length():
     assert Parity(range(2, 6)).tests(3, torch.Generator().manual_seed(0))[0].target.shape == (3, 5)
+
+
+def test_few_parities_are_always_the_same_few_and_tests_are_others():
+    task = FewParities(8, length=5)
+    known = {tuple(bits) for bits in task.sequences.tolist()}
+    (bits,), odd = task.draw(200, torch.Generator().manual_seed(0))
+    assert {tuple(one) for one in bits.tolist()} == known
+    assert odd.tolist() == [[sum(one[: place + 1]) % 2 for place in range(5)] for one in bits.tolist()]
+    (((kept,), wanted),) = task.tests(100, torch.Generator().manual_seed(1))
+    assert len(kept) > 50
+    assert not known & {tuple(one) for one in kept.tolist()}
+    assert wanted.tolist() == [[sum(one[: place + 1]) % 2 for place in range(5)] for one in kept.tolist()]

@@ -51,6 +51,13 @@ def test_a_state_carries_a_bit_further_than_attention():
     assert max(of("parity, attention", "lengths", 128)) < 0.6
 
 
+def test_a_state_needs_fewer_examples_of_parity():
+    for count in recurrence.SEQUENCES:
+        assert min(of("few parities, GRU", "sequences", count)) > 0.99
+    assert max(of("few parities, attention", "sequences", 16)) < 0.75
+    assert min(of("few parities, attention", "sequences", 1024)) > 0.9
+
+
 def test_the_gradient_falls_on_what_is_asked():
     for back in recurrence.BACK:
         assert min(of("attention", "reach", back)) > 0.8

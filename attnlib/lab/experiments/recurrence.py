@@ -8,6 +8,7 @@
 ``linear attention``   as ``attention``, but with a kernel instead of softmax (Katharopoulos et al., 2020): its memory
                        of all pairs is one matrix
 ``parity, …``          two layers of causal attention, and recurrent nets, which count ones
+``few parities, …``    the same, trained on a few sequences only
 =====================  ============================================================================================
 """
 
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from attnlib import masks
 from attnlib.lab.models import Tagger, count_parameters
-from attnlib.lab.recall import NAMES, NUMBERS, Parity, Recall
+from attnlib.lab.recall import NAMES, NUMBERS, FewParities, Parity, Recall
 from attnlib.lab.training import accuracy, float64, train
 from attnlib.multihead import MultiHeadAttention
 from attnlib.transformer import Encoder
@@ -34,6 +35,7 @@ PAIRS = (1, 2, 3, 4, 8, 16, 32, 64)  # how many pairs are tested; at most 32 wer
 BACK = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # how many pairs back the asked one stands, of 32
 COUNTING_STEPS = 800
 LENGTHS = (8, 16, 24, 32, 64, 128)  # bits; at most 16 were trained on
+SEQUENCES = (16, 64, 256, 1024)  # different ones of 16 bits that are trained on
 
 
 class Recaller(nn.Module):
@@ -198,6 +200,18 @@ def parity(make: Callable[[], nn.Module], seed: int, steps: int = COUNTING_STEPS
     return {"lengths": rounded(by_length(model))}
 
 
+@float64()
+def few_parities(make: Callable[[], nn.Module], seed: int, steps: int = COUNTING_STEPS) -> dict:
+    """Train models on few sequences and on more; return the share of right places in others, by how many there were."""
+    found = {}
+    for count in SEQUENCES:
+        torch.manual_seed(seed)
+        model, task = make(), FewParities(count)
+        train(model, task, seed=seed, steps=steps, check_every=steps, **HOW | {"rate": 5e-3})
+        found[count] = accuracy(model, task.tests(500, torch.Generator().manual_seed(1)), of_tokens=True)
+    return {"sequences": rounded(found)}
+
+
 def by_length(model: nn.Module, count: int = 500) -> dict[int, float]:
     """Return the share of places where the parity is right, by the length."""
     generator = torch.Generator().manual_seed(1)
@@ -228,4 +242,6 @@ ROWS: dict[str, Callable[[], dict]] = {
     "parity, attention": partial(row, parity, counting_attention),
     "parity, GRU": partial(row, parity, partial(counting_recurrent, nn.GRU)),
     "parity, LSTM": partial(row, parity, partial(counting_recurrent, nn.LSTM)),
+    "few parities, attention": partial(row, few_parities, counting_attention),
+    "few parities, GRU": partial(row, few_parities, partial(counting_recurrent, nn.GRU)),
 }
