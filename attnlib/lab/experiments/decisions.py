@@ -192,8 +192,8 @@ def walk(model: Callable[..., Tensor], layouts: Tensor, asked: Tensor) -> tuple[
     """Let a model walk in each layout, asked for a return (B,): it always takes the likeliest action.
 
     Returns:
-        the grid at the end, and all that the model has read: what is still to come of what was asked, what it saw, and
-        what it did.
+        the grid at the end, and all that the model has read (what is still to come of what was asked, what it saw, and
+        what it did).
     """
     grid, B = Grid(layouts), len(layouts)
     returns, states = torch.zeros(B, STEPS), torch.zeros(B, STEPS, 4, dtype=torch.int64)
