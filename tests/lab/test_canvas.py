@@ -7,14 +7,9 @@ from attnlib.lab import canvas
 from attnlib.lab.canvas import ANSWERS, CELLS, EMPTY, NEVER_ASKED, NONE, NUMBERS, QUESTIONS, SIDES, VOCABULARY, Asked
 from attnlib.lab.digits import scans
 
+pytestmark = pytest.mark.usefixtures("in_float64")
+
 STEPS = {"left of": -1, "right of": 1, "above": -3, "below": 3}
-
-
-@pytest.fixture(autouse=True)
-def _float64():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def generator(seed=0):

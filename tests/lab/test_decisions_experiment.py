@@ -12,7 +12,8 @@ from attnlib.lab.experiments import decisions as experiment
 from attnlib.lab.experiments.decisions import Closed, DecisionTransformer
 from attnlib.lab.gridworld import BEST, CELLS, CHESTS, MOVED, NICHES, STEPS, layouts
 from attnlib.lab.models import count_parameters
-from attnlib.lab.training import float64
+
+pytestmark = pytest.mark.usefixtures("in_float64")
 
 FOUND = stored.load("decisions")["rows"]
 UP, DOWN, LEFT, RIGHT = range(4)
@@ -20,12 +21,6 @@ UP, DOWN, LEFT, RIGHT = range(4)
 
 def of(row, key):
     return [seed[key] for seed in FOUND[row]["seeds"]]
-
-
-@pytest.fixture(autouse=True)
-def _float64():
-    with float64():
-        yield
 
 
 @pytest.fixture

@@ -7,15 +7,10 @@ from sklearn.datasets import load_digits
 from attnlib.lab.digits import HELD_OUT, Alone, ConvNet, Ticked, VisionTransformer, check_images, scans
 from attnlib.lab.models import count_parameters
 
+pytestmark = pytest.mark.usefixtures("in_float64")
+
 FILE = load_digits()
 SMALL = {"d_model": 6, "num_layers": 2, "num_heads": 3, "d_ff": 7, "dropout": 0.0, "norm_first": True}
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def generator(seed=0):

@@ -26,19 +26,12 @@ def of(row, *keys):
 
 
 @pytest.fixture
-def float64():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-@pytest.fixture
-def people(float64):
+def people(in_float64):
     return Network().place(6, torch.Generator().manual_seed(3))
 
 
 @pytest.fixture
-def model(float64):
+def model(in_float64):
     torch.manual_seed(0)
     return GraphTransformer(10).eval()
 
@@ -132,7 +125,7 @@ def test_without_scores_a_layer_takes_means_and_the_others_do_not(model, people,
         assert model(features, edges).equal(said)  # the trained model stays as it is
 
 
-def test_a_rule_without_edges_is_at_chance(float64):
+def test_a_rule_without_edges_is_at_chance(in_float64):
     people = graphs.held_out()
     for name, said in graphs.without_edges(people).items():
         right = graphs.share_right(said, people)

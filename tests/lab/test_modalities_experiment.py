@@ -7,7 +7,8 @@ from attnlib.lab import stored
 from attnlib.lab.canvas import ANSWERS, EMPTY, NONE, NUMBERS, VOCABULARY, neighbours
 from attnlib.lab.experiments import modalities as experiment
 from attnlib.lab.models import count_parameters
-from attnlib.lab.training import float64
+
+pytestmark = pytest.mark.usefixtures("in_float64")
 
 FOUND = stored.load("modalities")["rows"]
 OURS = FOUND["text reads image"]["seeds"]
@@ -15,12 +16,6 @@ OURS = FOUND["text reads image"]["seeds"]
 
 def of(row, key="right"):
     return [seed[key] for seed in FOUND[row]["seeds"]]
-
-
-@pytest.fixture(autouse=True)
-def _float64():
-    with float64():
-        yield
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from attnlib.lab.networks import CLUBS, Network, People
 from attnlib.lab.tasks import IGNORED
 from attnlib.recording import record_attention
 
+pytestmark = pytest.mark.usefixtures("in_float64")
+
 MODELS = {
     "attention": networks.GraphTransformer,
     "mean": lambda **sizes: networks.GraphTransformer(attention=networks.MeanAttention, **sizes),
@@ -22,13 +24,6 @@ MODELS = {
     "everybody": networks.Everybody,
     "distances": networks.Distances,
 }
-
-
-@pytest.fixture(autouse=True)
-def _float64():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def place(count=40, seed=0, **network):

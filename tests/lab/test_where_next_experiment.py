@@ -11,7 +11,8 @@ from attnlib.lab.experiments import where_next as experiment
 from attnlib.lab.experiments.where_next import KINDS, Decay, Delta, Latent, Linear, Newest, Twice, Window
 from attnlib.lab.models import count_parameters
 from attnlib.lab.recall import NAMES, NUMBERS
-from attnlib.lab.training import float64
+
+pytestmark = pytest.mark.usefixtures("in_float64")
 
 FOUND = stored.load("where_next")["rows"]
 
@@ -22,12 +23,6 @@ def recalled(name, n):
 
 def answered(name, which):
     return [seed["taken away"][which] for seed in FOUND[f"twice, {name}"]["seeds"]]
-
-
-@pytest.fixture(autouse=True)
-def _float64():
-    with float64():
-        yield
 
 
 @pytest.fixture
