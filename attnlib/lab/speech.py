@@ -20,9 +20,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from attnlib.lab.models import Convolutional, count_parameters, of_size
-from attnlib.lab.training import round_parameters
+from attnlib.lab.training import Descent
 from attnlib.masks import Mask
 from attnlib.multihead import MultiHeadAttention
 from attnlib.positions import Rotary
@@ -516,16 +517,11 @@ def train_ctc(
     2
     """
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.98), eps=1e-9)
+    descent = Descent(model, steps=steps, rate=rate, warmup=warmup, fall_to_zero=True, decimals=5)
     losses = []
-    for step in range(steps):
-        optimizer.param_groups[0]["lr"] = rate * min((step + 1) / warmup, 1, 2 * (1 - step / steps))
+    for _ in tqdm(range(steps), unit="step", leave=False):
         batch = task.draw(batch_size, generator)
-        loss = ctc_loss(model(batch.tokens, mask), batch.digits)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        round_parameters(model, decimals=5)
+        loss = ctc_loss(model.train()(batch.tokens, mask), batch.digits)
+        descent.step(loss)
         losses.append(loss.item())
     return losses

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from attnlib.lab.tasks import IGNORED, Batch
 from attnlib.transformer import warmup_schedule
@@ -86,26 +86,14 @@ def train(
     """
     generator = torch.Generator().manual_seed(seed)
     kept = task.tests(5000, torch.Generator().manual_seed(seed))
-    optimizer = torch.optim.Adam(model.parameters(), lr=rate * warmup**0.5, betas=(0.9, 0.98), eps=1e-9)
-    if fall_to_zero:
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda done: warmup**-0.5 * min((done + 1) / warmup, 1, 2 * (1 - done / steps))
-        )
-    else:
-        schedule = warmup_schedule(optimizer, d_model=1, warmup_steps=warmup)  # so that its highest rate is `rate`
+    descent = Descent(model, steps=steps, rate=rate, warmup=warmup, fall_to_zero=fall_to_zero, decimals=decimals)
     history = History()
     bar = tqdm(range(1, steps + 1), unit="step", leave=False)
     for step in bar:
         inputs, target = task.draw(batch_size, generator)
         logits = model.train()(*inputs)
         loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=IGNORED)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        if decimals is not None:
-            round_parameters(model, decimals)
-        schedule.step()
+        descent.step(loss)
         history.losses.append(loss.item())
         if step % check_every == 0 or step == steps:
             right = accuracy(model, kept)
@@ -117,6 +105,46 @@ def train(
                 break
     bar.close()
     return history
+
+
+class Descent:
+    """What one step of training does: Adam under a schedule, with gradients clipped and parameters rounded.
+
+    Args:
+        model: whose parameters are changed.
+        steps: how many steps there will be.
+        rate: as for :func:`train`; so are ``warmup``, ``fall_to_zero`` and ``decimals``.
+
+    >>> import torch
+    >>> from attnlib.lab.training import Descent
+    >>> model = torch.nn.Linear(2, 1)
+    >>> descent = Descent(model, steps=1, rate=0.1, warmup=1, fall_to_zero=True, decimals=5)
+    >>> descent.step(model(torch.ones(1, 2)).sum())
+    >>> model.bias.equal(model.bias.round(decimals=5))
+    True
+    """
+
+    def __init__(
+        self, model: nn.Module, *, steps: int, rate: float, warmup: int, fall_to_zero: bool, decimals: int | None
+    ):
+        self.model, self.decimals = model, decimals
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=rate * warmup**0.5, betas=(0.9, 0.98), eps=1e-9)
+        if fall_to_zero:
+            self.schedule = torch.optim.lr_scheduler.LambdaLR(
+                self.optimizer, lambda done: warmup**-0.5 * min((done + 1) / warmup, 1, 2 * (1 - done / steps))
+            )
+        else:
+            self.schedule = warmup_schedule(self.optimizer, d_model=1, warmup_steps=warmup)  # its highest is `rate`
+
+    def step(self, loss: Tensor) -> None:
+        """Go one step down the gradient of a loss."""
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        if self.decimals is not None:
+            round_parameters(self.model, self.decimals)
+        self.schedule.step()
 
 
 @torch.no_grad()
