@@ -300,7 +300,7 @@ class Spoken:
         count: how many digits a string has, from and to.
         gap: how many frames of 10 ms lie between two digits, from and to; negative: they overlap.
         noise: the power of speech above that of noise in dB, from and to.
-        babble: instead of white noise, another voice of the same group that says other digits.
+        babble: instead of white noise, another voice of the same group, which says digits of its own.
 
     >>> import torch
     >>> from attnlib.lab.speech import Spoken

@@ -172,7 +172,7 @@ def test_noise_is_as_strong_as_it_says(level):
     assert np.allclose(noise, speech.mel_filters().sum(0) * 10 ** (-level / 10) * gain, rtol=0.12)
 
 
-def test_another_voice_is_another_one_and_says_other_digits():
+def test_another_voice_is_another_one():
     babble = Spoken("held out", noise=(0, 0), babble=True).draw(50, torch.Generator().manual_seed(0))
     white = Spoken("held out", noise=(0, 0)).draw(50, torch.Generator().manual_seed(0))
     assert babble.said == white.said

@@ -106,6 +106,7 @@ def territory(of: Strings) -> Tensor:
     """Return for each token (B, T) which digit of its string is nearest: inside of it, or else the nearest edge.
 
     Where two digits overlap, the token belongs to the one whose middle is nearer.
+    So the noise behind the last digit is that digit's.
     """
     middle = torch.arange(of.tokens.shape[1])[:, None] + 0.5  # (T, 1)
     starts, ends = of.starts[:, None], of.ends[:, None]
