@@ -203,7 +203,8 @@ def may_ask(labels: Tensor, *, never_asked: bool) -> Tensor:
 def ask(labels: Tensor, images: Tensor, generator: torch.Generator, *, never_asked: bool = False) -> Canvases:
     """Return canvases with a question about a side of a digit that is there.
 
-    A fifth of the questions, drawn by lot, has the answer none; so have those on canvases without two neighbours.
+    A fifth of the questions, drawn by lot, is to have the answer none; so have all on canvases without two neighbours,
+    and none where everything that may be asked has a neighbour.
     """
     beside = neighbours(labels)  # (B, cells, sides)
     may = may_ask(labels, never_asked=never_asked)
