@@ -92,12 +92,13 @@ class Names:
         tokens = torch.where(name[..., None] >= 0, named, meaningless)
         second = torch.stack([torch.zeros_like(name, dtype=torch.bool), name >= 0], dim=2)
         # A text begins at the first or at the second token of a slot, so that places do not tell what is a name.
-        start = int(torch.randint(2, (), generator=generator))
-        kept = slice(start, start + self.length)
-        name, second = name.repeat_interleave(2, dim=1)[:, kept], second.flatten(1)[:, kept]
-        if start:  # then its first token is half of nothing
-            name[:, 0], second[:, 0] = -1, False
-        return Told(tokens.flatten(1)[:, kept], name, second)
+        start = torch.randint(2, (count, 1), generator=generator)
+        kept = start + torch.arange(self.length)
+        tokens = tokens.flatten(1).gather(1, kept)
+        name, second = name.repeat_interleave(2, dim=1).gather(1, kept), second.flatten(1).gather(1, kept)
+        halved = start[:, 0] == 1  # then its first token is half of nothing
+        name[halved, 0], second[halved, 0] = -1, False
+        return Told(tokens, name, second)
 
 
 def is_held_out(first: Tensor, second: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
 """Two tasks that part attention from recurrence: what was said long ago is asked for; what is counted step by step."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from attnlib.lab.tasks import Batch
+from attnlib.lab.tasks import IGNORED, Batch
 
 NAMES, NUMBERS = 64, 32  # different names, and different numbers that one may have
 
@@ -79,7 +80,7 @@ class Parity:
 
 @dataclass(frozen=True)
 class FewParities:
-    """Parity, learnt from a few sequences again and again, and tested with others of the same length.
+    """Parity, learnt from a few sequences again and again, and tested where others of the same length differ.
 
     Attributes:
         count: how many different sequences are trained on.
@@ -95,10 +96,12 @@ class FewParities:
     count: int
     length: int = 16
 
-    @property
+    @cached_property
     def sequences(self) -> Tensor:
-        """What is trained on, (count, length): always the same."""
-        return torch.randint(2, (self.count, self.length), generator=torch.Generator().manual_seed(self.count))
+        """What is trained on, (count, length): always the same, no two alike."""
+        generator = torch.Generator().manual_seed(self.count)
+        chosen = torch.randperm(2**self.length, generator=generator)[: self.count]
+        return chosen[:, None] >> torch.arange(self.length) & 1
 
     def draw(self, count: int, generator: torch.Generator) -> Batch:
         """Return a batch of sequences that are trained on."""
@@ -106,7 +109,7 @@ class FewParities:
         return Batch((bits,), bits.cumsum(1) % 2)
 
     def tests(self, count: int, generator: torch.Generator) -> list[Batch]:
-        """Return at most 1,000 sequences, none of them among those that are trained on."""
+        """Return at most 1,000 sequences, asked for where no sequence that is trained on begins alike."""
         bits = torch.randint(2, (min(count, 1_000), self.length), generator=generator)
-        known = (bits[:, None] == self.sequences).all(-1).any(-1)
-        return [Batch((bits[~known],), bits[~known].cumsum(1) % 2)]
+        known = (bits[:, None] == self.sequences).cumprod(-1).any(1).bool()  # whether so far it was trained on
+        return [Batch((bits,), (bits.cumsum(1) % 2).masked_fill(known, IGNORED))]

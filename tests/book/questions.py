@@ -18,7 +18,8 @@ def problems_of_questions(notebook: NotebookNode) -> list[str]:
     found = list(questions_of(notebook))
     problems = [f"{len(found)} questions, at least {FEWEST_QUESTIONS}"] if len(found) < FEWEST_QUESTIONS else []
     labels = [label for label, _, _ in found]
-    problems += [f"two questions have the label {label}" for label in set(labels) if labels.count(label) > 1]
+    twice = [label for label in dict.fromkeys(labels) if label and labels.count(label) > 1]
+    problems += [f"two questions have the label {label}" for label in twice]
     for label, title, cells in found:
         if not label:
             problems.append(f"{title!r}: no label stands before it, so no page can link to it")

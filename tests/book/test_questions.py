@@ -39,6 +39,7 @@ def test_a_question_has_its_label_title_and_cells():
         ("(q-1)=\n### Is it so?\n\nYes, see {ref}`paths`.", "two questions have the label q-1"),
         ("(q-x)=\n### Is it so?\n\nSee {ref}`paths`. " + "word " * 150, "words, at most 150"),
         ([new_markdown_cell("(q-x)=\n### Is it?\n\nYes."), new_code_cell("x = 1\n" * 26)], "26 visible lines"),
+        ([new_markdown_cell("(q-x)=\n### Is it?\n\nYes."), new_code_cell(f"x = '{'x' * 83}'")], "89 columns"),
     ],
 )
 def test_a_broken_question_is_found(broken, said):

@@ -254,3 +254,16 @@ def test_ours_keeps_where_acquaintances_are_others_and_falls_as_the_like_minded_
     assert of("attention", "larger").min() > 0.9
     assert np.abs(of("attention", "doubles") - ROWS["rules"]["like-minded elsewhere"]["doubles"]).max() < 0.1
     assert (np.diff(of("attention", "doubles")) < 0).all()
+
+
+def test_what_is_closed_is_named_by_its_layers_and_people(model, people, monkeypatch):
+    seen = []
+    monkeypatch.setattr(graphs, "says", lambda _, __, reads, layers: seen.append((reads, layers)) or people.club)
+    monkeypatch.setattr(graphs, "share_right", lambda said, all_, among=None: among)
+    found = graphs.closed(model, people)
+    assert [layers for _, layers in seen] == [(0, 1), (0,), (1,)] * 4
+    assert [list(places) for places in found.values()] == [["both layers", "layer 1", "layer 2"]] * 4
+    assert found["friends"]["layer 1"] is None
+    assert found["friends of those at two edges"]["layer 2"].equal(graphs.hops(people)["2"])
+    for reads, _ in (*seen[:3], *seen[9:]):
+        assert reads.equal(people.edges & ~people.friends)

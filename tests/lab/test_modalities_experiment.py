@@ -7,6 +7,7 @@ from attnlib.lab import stored
 from attnlib.lab.canvas import ANSWERS, EMPTY, NONE, NUMBERS, VOCABULARY, neighbours
 from attnlib.lab.experiments import modalities as experiment
 from attnlib.lab.models import count_parameters
+from attnlib.recording import record_attention
 
 pytestmark = pytest.mark.usefixtures("in_float64")
 
@@ -154,3 +155,63 @@ def test_rows_come_out_again():
     again, before = experiment.run("pooled", 1), FOUND["pooled"]["seeds"][1]
     for key in ("right", "none", "never asked"):
         assert again[key] == pytest.approx(before[key], abs=0.03)
+
+
+# Each measure, on models and answers that are known
+
+
+@torch.no_grad()
+def test_each_layer_closes_its_own(model):
+    some = experiment.held_out().where(torch.arange(50))
+    shut = experiment.cells_of(some)["named"]
+    for pair in ([shut, torch.zeros_like(shut)], [torch.zeros_like(shut), shut]):
+        x, memory = model.text(some.words), model.image(some.images)
+        for layer, cells in zip(model.decoder.layers, pair, strict=True):
+            x = layer(x, memory, None, ~cells[:, None, None])
+        wanted = model.output(model.decoder.norm(x)[:, -1]).argmax(-1)
+        assert experiment.said(model, some, pair).equal(wanted)
+
+
+def test_what_is_closed_is_named_by_its_layers(model, monkeypatch):
+    seen = []
+
+    def said(_, canvases, shut):
+        seen.append([bool(cells.any()) for cells in shut])
+        return canvases.answer
+
+    monkeypatch.setattr(experiment, "said", said)
+    names = list(experiment.closed(model))
+    assert seen == [[True, False], [False, True], [True, True]] * 3
+    assert [name.rpartition(", ")[2] for name in names] == ["1", "2", "both"] * 3
+
+
+def test_what_stands_beside_either_of_two_is_right(model, monkeypatch):
+    canvases, other = experiment.two_alike()
+    for answers, share in ((canvases.answer, 1), (other, 1), (torch.full_like(other, NONE), 0)):
+        monkeypatch.setattr(experiment, "said", lambda *_, answers=answers: answers)
+        assert experiment.twice(model)["beside one of them"] == share
+
+
+def test_a_digit_that_stands_elsewhere_is_counted(model, monkeypatch):
+    monkeypatch.setattr(
+        experiment, "said", lambda _, canvases: canvases.labels.where(canvases.labels != EMPTY, -1).amax(1)
+    )
+    assert experiment.absent(model) == {"says none": 0, "a digit that is there": 1}
+
+
+def test_weights_are_by_layer_and_word(model):
+    some = experiment.answered().where(torch.arange(5))
+    with torch.no_grad(), record_attention(model) as record:
+        model(some.images, some.words)
+    found = experiment.weights_of(model, some)
+    for layer in (0, 1):
+        assert found[:, layer].equal(record[f"decoder.layers.{layer}.cross_attention"].mean(1))
+
+
+def test_the_size_draws_nothing():
+    experiment.size.cache_clear()
+    torch.manual_seed(0)
+    experiment.size()
+    drawn = torch.rand(1)
+    torch.manual_seed(0)
+    assert drawn.equal(torch.rand(1))

@@ -25,6 +25,18 @@ def answered(name, which):
     return [seed["taken away"][which] for seed in FOUND[f"twice, {name}"]["seeds"]]
 
 
+def test_what_is_kept_is_what_the_models_keep():
+    latent, gru = KINDS["latent"].look(), KINDS["GRU"].look()
+    assert KINDS["latent"].keeps(5) == 5 * latent.down.out_features
+    assert KINDS["GRU"].keeps(5) == gru.net.hidden_size
+    for size in (8, 32):
+        window = KINDS[f"window of {size}"].look()
+        assert window.size == size
+        assert KINDS[f"window of {size}"].keeps(64) == size * (window.wk.out_features + window.wv.out_features)
+    newest = KINDS["newest"].look()
+    assert KINDS["newest"].keeps(7) == 7 * (newest.wk.out_features + newest.wv.out_features)
+
+
 @pytest.fixture
 def read():
     """The asked token, and five pairs."""

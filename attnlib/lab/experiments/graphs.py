@@ -273,7 +273,8 @@ def as_large(**sizes: Any) -> GraphTransformer:
     return of_size(lambda d: GraphTransformer(d, **sizes), WANTED, range(6 * heads, 81, heads))
 
 
-WANTED = count_parameters(GraphTransformer())
+with torch.device("meta"):  # nothing is drawn at import
+    WANTED = count_parameters(GraphTransformer())
 MODELS: Mapping[str, Callable[[], GraphTransformer]] = {
     "attention": GraphTransformer,
     "attention, one layer": partial(as_large, num_layers=1),

@@ -164,7 +164,8 @@ class Joined(Pooled):
 @cache
 def size() -> int:
     """Return how many parameters the chapter's model has."""
-    return count_parameters(TextReadsImage())
+    with torch.device("meta"):  # nothing is drawn
+        return count_parameters(TextReadsImage())
 
 
 def _as_large(kind: type[TextReadsImage]) -> TextReadsImage:
