@@ -9,11 +9,15 @@ from sphinx import addnodes
 QUESTIONS = "chapters/8_faq/faq"
 
 
+def collect(app, env):
+    """Read the questions once; return the pages whose list of them has changed, so that they are written again."""
+    before, env.asked = getattr(env, "asked", {}), questions(env) if QUESTIONS in env.all_docs else {}
+    return [page for page in {*before, *env.asked} & env.all_docs.keys() if before.get(page) != env.asked.get(page)]
+
+
 def show_questions(app, page, template, context, doctree):
-    if "body" not in context or QUESTIONS not in app.env.all_docs:
-        return
-    asked = questions(app.env).get(page)
-    if not asked:
+    asked = app.env.asked.get(page)
+    if "body" not in context or not asked:
         return
     base = app.builder.get_relative_uri(page, QUESTIONS)
     links = "".join(f'<li><a href="{base}#{label}">{escape(title)}</a></li>' for label, title in asked)
@@ -35,4 +39,5 @@ def questions(env):
 
 
 def setup(app):
+    app.connect("env-updated", collect)
     app.connect("html-page-context", show_questions)

@@ -114,11 +114,12 @@ class Canvases:
 class Asked:
     """The task: canvases and questions, what :func:`attnlib.lab.training.train` draws from.
 
+    Training canvases have one to six digits, each number as often as another.
+
     Attributes:
         training: the scans to train on; each is moved by a pixel at most, in each direction.
         testing: the scans to test with, as they are.
         easy: the share of training questions that ask where a digit is, or what is in a cell, half of them each.
-        fewest: training canvases have so many digits, up to six, each number as often as another.
 
     >>> import torch
     >>> from attnlib.lab.canvas import Asked
@@ -132,11 +133,10 @@ class Asked:
     training: Scans
     testing: Scans
     easy: float = 0.5
-    fewest: int = 1
 
     def draw(self, count: int, generator: torch.Generator) -> Batch:
         """Return canvases with questions of all kinds, from scans to train on."""
-        labels = arranged(count, self.fewest, generator)
+        labels = arranged(count, 1, generator)
         canvases = ask(labels, self.show(labels, generator), generator)
         occupied = labels != EMPTY
         each = round(count * self.easy / 2)

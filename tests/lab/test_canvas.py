@@ -67,6 +67,8 @@ def test_tests_have_six_digits_and_the_answer_that_stands_there(never_asked):
 def test_a_fifth_is_answered_with_none():
     canvases = task().place(4_000, generator())
     assert (canvases.answer == NONE).double().mean().item() == pytest.approx(0.2, abs=0.02)
+    _, answer = task(easy=0.0).draw(4_000, generator())
+    assert (answer == NONE).double().mean().item() == pytest.approx(0.47, abs=0.03)
 
 
 def test_training_asks_all_kinds_and_never_what_is_kept(monkeypatch):
