@@ -7,6 +7,7 @@ The modules, each importing only from those above it:
 ``modes``           which mode torch is in
 ``checks``          checks that several modules share
 ``masks``           who may attend to whom
+``biases``          what is added to the scores, by a rule
 ``scores``          one call's mask and bias, checked
 ``kernels``         the ways to compute
 ``functional``      ``attention`` and ``attention_weights``

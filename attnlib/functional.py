@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from attnlib import checks
+from attnlib.biases import ByDistance
 from attnlib.kernels import explicit, few_queries
 from attnlib.kernels.choice import choose, kernel_of
 from attnlib.kernels.quarantine import is_readable, quarantine, set_nan
@@ -26,7 +27,7 @@ def attention(
     value: Tensor,
     mask: Mask | Tensor | None = None,
     *,
-    bias: Tensor | None = None,
+    bias: Tensor | ByDistance | None = None,
     scale: float | None = None,
     dropout_p: float = 0.0,
 ) -> Tensor:
@@ -43,7 +44,8 @@ def attention(
         value: (…, H_kv, S, d_v), or (S, d_v).
         mask: a Mask from :mod:`attnlib.masks`, or a bool tensor, True where a query may attend: (L, S), all axes of the
             scores (…, H, L, S), each of them 1 or whole, or all of them but H.
-        bias: float, added to the scores: (L, S), or all axes of the scores, each 1 or whole.
+        bias: float, added to the scores: (L, S), or all axes of the scores, each 1 or whole. Or a rule by the
+            distance, as :class:`attnlib.positions.ALiBi`, of which only what the mask leaves open is made.
         scale: what the dot products are multiplied with. Default: 1/√d_k.
         dropout_p: the probability with which each weight is dropped, in [0, 1). It acts whenever it is not 0: a module
             passes it in training only.
@@ -87,7 +89,7 @@ def attention_weights(
     key: Tensor,
     mask: Mask | Tensor | None = None,
     *,
-    bias: Tensor | None = None,
+    bias: Tensor | ByDistance | None = None,
     scale: float | None = None,
 ) -> Tensor:
     """The weights of :func:`attention`, (…, H, L, S): not negative, each row summing to 1.

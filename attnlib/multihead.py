@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from attnlib import checks, functional
+from attnlib.biases import ByDistance
 from attnlib.cache import KVCache, Memory
 from attnlib.masks import Mask
 from attnlib.positions import Rotary
@@ -131,7 +132,7 @@ class MultiHeadAttention(nn.Module):
         value: Tensor | None = None,
         mask: Mask | Tensor | Scores | None = None,
         *,
-        bias: Tensor | None = None,
+        bias: Tensor | ByDistance | None = None,
         cache: KVCache | Memory | None = None,
         need_weights: bool = False,
     ) -> Tensor:
@@ -143,7 +144,8 @@ class MultiHeadAttention(nn.Module):
             value: (B, S, d_model). Default: ``key``.
             mask: a Mask, or a bool tensor, True where a query may attend: (L, S), (B, L, S), or (B|1, H|1, L|1, S|1).
                 A stack of layers checks it once, as :class:`attnlib.scores.Scores`.
-            bias: float, added to the scores: (L, S) or (B|1, H|1, L|1, S|1).
+            bias: float, added to the scores: (L, S) or (B|1, H|1, L|1, S|1); or a rule by the distance, as
+                :class:`attnlib.positions.ALiBi`.
             cache: the layer's own :class:`attnlib.KVCache`, for self-attention: the keys and values of the L new tokens
                 are appended to it, and S counts all so far. Or what :meth:`remember` made, for cross-attention: then
                 there is no key. Prompts of several lengths are padded on the left, since the new tokens follow on the
@@ -228,7 +230,7 @@ class MultiHeadAttention(nn.Module):
         key: Tensor | None,
         value: Tensor | None,
         mask: Mask | Tensor | Scores | None,
-        bias: Tensor | None,
+        bias: Tensor | ByDistance | None,
         cache: KVCache | Memory | None,
         need_weights: bool,
     ) -> tuple[Tensor, Tensor, Scores]:

@@ -7,7 +7,7 @@ encoding                 acts on                 after the n = ``len(cache)`` to
 :func:`sinusoidal`       the tokens: added       ``sinusoidal(L, d_model, offset=n)``
 :class:`Learned`         the tokens: added       ``learned(L, offset=n)``
 :class:`Rotary`          queries, keys: turned   by themselves, in MultiHeadAttention
-:func:`alibi`            the scores: ``bias=``   ``alibi(H, L, n + L)``
+:class:`ALiBi`           the scores: ``bias=``   by themselves: it counts distances
 :class:`T5RelativeBias`  the scores: ``bias=``   ``relative(L, n + L)``
 =======================  ======================  ======================================
 
@@ -27,9 +27,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnlib.biases import ByDistance, spread
 from attnlib.checks import whole_number
 
-__all__ = ["Learned", "Rotary", "T5RelativeBias", "alibi", "alibi_slopes", "sinusoidal"]
+__all__ = ["ALiBi", "Learned", "Rotary", "T5RelativeBias", "alibi", "alibi_slopes", "sinusoidal"]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -315,15 +316,8 @@ def _slopes(num_heads: int) -> list[float]:
     return of_below + of_above
 
 
-def alibi(
-    num_heads: int,
-    L: int,
-    S: int | None = None,
-    *,
-    dtype: torch.dtype | None = None,
-    device: torch.device | str | None = None,
-) -> Tensor:
-    """Return ALiBi, "attention with linear biases" (1, H, L, S): a penalty that grows with the distance, for ``bias=``.
+class ALiBi(ByDistance):
+    """Attention with linear biases: a penalty that grows with the distance, for ``bias=``.
 
     The query at i and the key at j, in a head of slope m (Press et al., 2022, section 3)::
 
@@ -338,7 +332,46 @@ def alibi(
           3 −3m  −2m   −m    0
 
     The last query stands at the last key. The paper looks back only: add ``masks.causal()``. Without it, a sentence and
-    its mirror image are alike. S must count all keys: a bias with a single column would be broadcast, and say nothing.
+    its mirror image are alike. :func:`alibi` returns the same as a tensor.
+
+    Args:
+        num_heads: H, the number of heads; for the slopes where H is not a power of two, see :func:`alibi_slopes`.
+
+    Raises:
+        ValueError: if ``num_heads`` is less than 1.
+        TypeError: if it is not a whole number.
+
+    >>> import torch
+    >>> from attnlib import MultiHeadAttention, masks
+    >>> from attnlib.positions import ALiBi
+    >>> attend = MultiHeadAttention(num_heads=2, d_model=8)
+    >>> attend(torch.randn(3, 5, 8), mask=masks.causal(), bias=ALiBi(2)).shape
+    torch.Size([3, 5, 8])
+    """
+
+    def __init__(self, num_heads: int):
+        self.num_heads = whole_number("num_heads", num_heads)
+
+    def values(self, distances: Tensor, dtype: torch.dtype) -> Tensor:
+        slopes = torch.tensor(_slopes(self.num_heads), dtype=dtype, device=distances.device)
+        return torch.outer(slopes, (-distances.abs()).to(dtype))
+
+    def __repr__(self) -> str:
+        return f"ALiBi({self.num_heads})"
+
+
+def alibi(
+    num_heads: int,
+    L: int,
+    S: int | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Return :class:`ALiBi` as a tensor (1, H, L, S), to look at it or to change it.
+
+    Given to ``bias=``, the class takes less time and memory. S must count all keys: a bias with a single column would
+    be broadcast, and say nothing.
 
     Args:
         num_heads: H, the number of heads; for the slopes where H is not a power of two, see :func:`alibi_slopes`.
@@ -356,14 +389,11 @@ def alibi(
     tensor([[-1.,  0., -1.],
             [-2., -1.,  0.]])
     """
-    num_heads, (L, S) = whole_number("num_heads", num_heads), _sizes(L, S)
+    rule, (L, S) = ALiBi(num_heads), _sizes(L, S)
     dtype = torch.get_default_dtype() if dtype is None else dtype
     if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise TypeError(f"dtype: expected a floating-point dtype, got {dtype}")
-    precise = torch.promote_types(dtype, torch.float32)  # half precision cannot count to 4000
-    slopes = torch.tensor(_slopes(num_heads), dtype=precise, device=device)
-    backwards = -_distances(L, S, device).abs()
-    return _over_scores(torch.outer(slopes, backwards.to(precise)).to(dtype), L, S)
+    return rule.among((0, L), (0, S), S - L, dtype, torch.device(device or torch.get_default_device()))
 
 
 class T5RelativeBias(nn.Module):
@@ -437,7 +467,7 @@ class T5RelativeBias(nn.Module):
         """
         L, S = _sizes(L, S)
         buckets = self._buckets(_distances(L, S, _with_float64(self.weight.device)))
-        return _over_scores(F.embedding(buckets.to(self.weight.device), self.weight).mT, L, S)
+        return spread(F.embedding(buckets.to(self.weight.device), self.weight).mT, L, S)
 
     def _buckets_a_side(self) -> int:
         return self.num_buckets // 2 if self.bidirectional else self.num_buckets
@@ -465,14 +495,6 @@ def _sizes(L: int, S: int | None) -> tuple[int, int]:
 def _distances(L: int, S: int, device: torch.device | str | None) -> Tensor:
     """Return the L + S − 1 distances j − i that occur, from the last query and first key to the reverse."""
     return torch.arange(1 - S, L, device=device)
-
-
-def _over_scores(values: Tensor, L: int, S: int) -> Tensor:
-    """Spread values (H, L + S − 1), one for each of the :func:`_distances`, over the scores: (1, H, L, S)."""
-    # Each query sees a window of S distances, a step further back than the query before it. By strides: an index of
-    # L × S takes fifty times as long, and Tensor.unfold cannot be exported with S left open.
-    H, count = values.shape
-    return values.contiguous().as_strided((1, H, L, S), (0, count, 1, 1)).flip(-2).contiguous()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from attnlib.biases import ByDistance
 from attnlib.masks import Both, Causal, Either, FromTensor, Mask, Not, Span, check_bool, check_pairs
 from attnlib.modes import is_plain
 
@@ -32,14 +33,14 @@ class Scores(NamedTuple):
     shape: tuple[int, ...]
     device: torch.device
     mask: Mask | None = None  # None where every pair is open
-    bias: Tensor | None = None
+    bias: Tensor | ByDistance | None = None
     finite: bool = False  # whether keys and values are known to be finite, so that nobody need look
 
     @classmethod
     def of(
         cls,
         mask: Mask | Tensor | Scores | None,
-        bias: Tensor | None,
+        bias: Tensor | ByDistance | None,
         shape: tuple[int, ...],
         device: torch.device,
         name: str = "mask",
@@ -51,13 +52,14 @@ class Scores(NamedTuple):
 
         Args:
             mask: a Mask, a bool tensor, None, or what this method has returned for the same shape.
-            bias: a float tensor (L, S), or with all axes of the scores, each 1 or whole; or None.
+            bias: a float tensor (L, S), or with all axes of the scores, each 1 or whole; a ByDistance; or None.
             shape: that of the scores.
             device: query's.
             name: what the caller calls the mask.
 
         Raises:
-            TypeError: if ``mask`` is neither a Mask nor a bool tensor, or ``bias`` is not a float tensor.
+            TypeError: if ``mask`` is neither a Mask nor a bool tensor, or ``bias`` neither a float tensor nor a
+                ByDistance.
             ValueError: if one does not fit, or lies on another device.
         """
         if isinstance(mask, Scores):
@@ -99,24 +101,35 @@ class Scores(NamedTuple):
             return allowed
         return allowed[(None,) * missing] if missing > 0 else allowed.reshape(allowed.shape[-missing:])
 
-    def bias_among(self, rows: Span | None = None, columns: Span | None = None) -> Tensor | None:
-        """Return the bias of some queries and keys, each axis 1 or whole; None if there is none."""
+    def bias_among(self, dtype: torch.dtype, rows: Span | None = None, columns: Span | None = None) -> Tensor | None:
+        """Return the bias of some queries and keys, each axis 1 or whole; None if there is none.
+
+        Args:
+            dtype: that of a bias that is made here. A tensor keeps its own.
+            rows: the (start, stop) of the queries. Default: all.
+            columns: the (start, stop) of the keys. Default: all.
+        """
         bias = self.bias
+        if isinstance(bias, ByDistance):
+            L, S = self.shape[-2:]
+            made = bias.among(rows or (0, L), columns or (0, S), S - L, dtype, self.device)
+            return made if len(self.shape) > 3 else made.reshape(made.shape[-len(self.shape) :])
         for axis, some in ((-2, rows), (-1, columns)):
             if bias is not None and some is not None and bias.shape[axis] != 1:
                 bias = bias.narrow(axis, some[0], some[1] - some[0])
         return bias
 
-    def among(self, spans: Sequence[Span], rows: Span | None = None) -> Scores:
+    def among(self, spans: Sequence[Span], dtype: torch.dtype, rows: Span | None = None) -> Scores:
         """Return the scores of some queries with the keys of ``spans``, side by side; a mask becomes a bool for each.
 
         Args:
             spans: the (start, stop) of the keys.
+            dtype: that of a bias that is made here.
             rows: the (start, stop) of the queries. Default: all.
         """
         *batch, L, _ = self.shape
         first, last = rows or (0, L)
-        mask, bias = None, self.bias_among(rows)
+        mask, bias = None, self.bias_among(dtype, rows)
         if self.mask is not None:
             tiles = [self.allowed(rows, span) for span in spans]
             wide = [x.expand(*x.shape[:-1], stop - start) for x, (start, stop) in zip(tiles, spans, strict=True)]
@@ -127,6 +140,13 @@ class Scores(NamedTuple):
         shape = (*batch, last - first, sum(stop - start for start, stop in spans))
         return Scores(shape, self.device, mask, bias, self.finite)
 
+    def of_last_keys(self, first: int) -> Scores:
+        """Return the scores with the keys from ``first`` on, under a mask that moves along with the last one."""
+        bias, (*batch, L, S) = self.bias, self.shape
+        if isinstance(bias, Tensor) and bias.shape[-1] != 1:
+            bias = bias[..., first:]
+        return self._replace(shape=(*batch, L, S - first), bias=bias)
+
     def masked(self, scores: Tensor, columns: Span | None = None) -> Tensor:
         """Add the bias to ``scores``, which nobody else holds, and set what is closed to −∞.
 
@@ -134,7 +154,7 @@ class Scores(NamedTuple):
             scores: (…, H, L, S), or those of some keys.
             columns: the (start, stop) of these keys. Default: all.
         """
-        bias = self.bias_among(columns=columns)
+        bias = self.bias_among(scores.dtype, columns=columns)
         if bias is not None:
             scores = scores + bias
         if self.mask is not None:
@@ -147,7 +167,7 @@ class Scores(NamedTuple):
     def of_example(self, b: int, mask: Mask | None) -> Scores:
         """Return the scores of example ``b`` of (B, H, L, S) alone, under its own ``mask``."""
         bias = self.bias
-        if bias is not None and bias.dim() == 4 and len(bias) > 1:
+        if isinstance(bias, Tensor) and bias.dim() == 4 and len(bias) > 1:
             bias = bias[b : b + 1]
         return Scores((1, *self.shape[1:]), self.device, mask, bias)
 
@@ -231,7 +251,12 @@ def _simplified(mask: Mask, L: int) -> Mask | None:
     return None if isinstance(mask, Causal) and bool(L == 1) else mask
 
 
-def _check_bias(bias: Tensor, shape: Sequence[int], device: torch.device) -> None:
+def _check_bias(bias: Tensor | ByDistance, shape: Sequence[int], device: torch.device) -> None:
+    if isinstance(bias, ByDistance):
+        heads = shape[-3] if len(shape) > 2 else 1
+        if bias.num_heads not in (1, heads):
+            raise ValueError(f"bias: expected one of {heads} heads, got {type(bias).__name__} of {bias.num_heads}")
+        return
     if not isinstance(bias, Tensor):
         raise TypeError(f"bias: expected a tensor, got {type(bias).__name__}")
     if not bias.is_floating_point():

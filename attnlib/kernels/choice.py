@@ -75,7 +75,7 @@ def choose(
         return DENSE_MASK
     if not readable or math.prod(scores.shape) == 0:
         return NOT_PLAIN
-    if bias is not None and bias.requires_grad:
+    if isinstance(bias, Tensor) and bias.requires_grad:
         return LEARNED_BIAS
     if not flash_cpu.available():
         return NO_FLASH

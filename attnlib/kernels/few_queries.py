@@ -31,12 +31,11 @@ def open_keys(key: Tensor, value: Tensor, scores: Scores, sizes: Sizes) -> tuple
     spans = open_spans(runs, sizes.gap) or [(0, 0)]
     if not few:  # by the distance, the mask is the same for the last keys alone
         first = spans[0][0]
-        scores = scores._replace(shape=(*scores.shape[:-1], S - first), bias=scores.bias_among(columns=(first, S)))
-        return key[..., first:, :], value[..., first:, :], scores
+        return key[..., first:, :], value[..., first:, :], scores.of_last_keys(first)
     if len(spans) > sizes.most_spans:
         spans = [(spans[0][0], spans[-1][1])]
     all_full = sum(stop - start for start, stop in spans) == count_full(runs)
-    scores = (scores._replace(mask=None) if all_full else scores).among(spans)
+    scores = (scores._replace(mask=None) if all_full else scores).among(spans, key.dtype)
     return _picked(key, spans), _picked(value, spans), scores
 
 
@@ -72,7 +71,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scores: Scores, *, scale: 
     products = added = torch.bmm((query * scale).reshape(len(keys), -1, d_k), keys.mT)
     if scores.mask is not None or scores.bias is not None:
         added = products.view(*query.shape[:-1], S)
-        bias = scores.bias
+        bias = scores.bias_among(added.dtype)
         if bias is not None:
             added = added + bias.to(added.dtype)
         if scores.mask is not None:

@@ -109,7 +109,7 @@ def scores_with_four_axes(scores: Scores) -> Scores:
         return scores
     *batch, H, L, S = (1, 1, *scores.shape)[-max(len(scores.shape), 3) :]
     bias = scores.bias
-    if bias is not None:
+    if isinstance(bias, Tensor):
         bias = _mask_with_four_axes(bias, batch)
     return Scores((math.prod(batch), H, L, S), scores.device, scores.mask, bias)
 
@@ -167,9 +167,11 @@ def _decided(condition: bool) -> bool:
 def _attn_mask(query: Tensor, scores: Scores) -> Tensor | None:
     """Fold mask and bias into the one argument that torch has for both."""
     allowed = None if scores.mask is None else scores.allowed()
-    if scores.bias is None:
+    dtype = torch.promote_types(query.dtype, torch.float32) if query.is_cpu else query.dtype
+    bias = scores.bias_among(dtype)
+    if bias is None:
         return allowed
     # torch's own check lets a float32 bias stand beside half precision. On a CPU it is added without rounding. On CUDA
     # the memory-efficient kernel refuses it, and cuDNN's has read it as half precision (pytorch/pytorch#191612).
-    bias = scores.bias.to(torch.promote_types(query.dtype, torch.float32) if query.is_cpu else query.dtype)
+    bias = bias.to(dtype)
     return bias if allowed is None else bias.masked_fill(~allowed, -math.inf)

@@ -51,7 +51,7 @@ def quarantine(query: Tensor, key: Tensor, value: Tensor, scores: Scores, readab
         return Quarantined(query, key, value, scores, lost, lost)
     if scores.mask is not None and not (readable or scores.is_causal):
         # Nothing is cut into blocks there: one dense mask serves all that follows. A causal one needs none.
-        scores = scores.among([(0, scores.shape[-1])])
+        scores = scores.among([(0, scores.shape[-1])], query.dtype)
     bad_query, bad_key, bad_value = (~torch.isfinite(x).all(dim=-1) for x in (query, key, value))
     # A query that may attend to nothing meets nothing, and stays at zero, whatever it is: does it see any key at all?
     any_key = torch.ones_like(bad_key) if not readable or bad_query.any() else torch.zeros_like(bad_key)

@@ -76,12 +76,12 @@ class Share:
             keys = [(self.examples, slice(None), slice(*span)) for span in spans]
             for start in range(block.start, block.stop, self.sizes.rows):
                 rows = start, min(start + self.sizes.rows, block.stop)
-                yield (self.examples, slice(None), slice(*rows)), keys, scores.among(spans, rows)
+                yield (self.examples, slice(None), slice(*rows)), keys, scores.among(spans, self._zero.dtype, rows)
 
     def _additive_mask(self, block: Block, tile: Tile) -> Tensor | None:
         """Return what is added to the scores of a tile, −∞ where a pair is closed; None if nothing is."""
         rows = (block.start, block.stop)
-        bias = self.scores.bias_among(rows, (tile.start, tile.stop))
+        bias = self.scores.bias_among(self._zero.dtype, rows, (tile.start, tile.stop))
         mask = self._closed_pairs(rows, tile) if tile.partial else None
         if bias is None:
             return mask
@@ -105,7 +105,9 @@ class Share:
     def _layout(self, block: Block) -> "_Layout":
         start = block.start
         partial = [run for tile in block.tiles for run in tile.partial]
-        alike = self.scores.bias is None and all(mask is None or moves_along(mask) for _, _, mask in partial)
+        alike = not isinstance(self.scores.bias, Tensor) and all(
+            mask is None or moves_along(mask) for _, _, mask in partial
+        )
         tiles: list[tuple] = [(tile.start - start, tile.stop - start) for tile in block.tiles]
         if alike:
             tiles += [(first - start, last - start, repr(mask)) for first, last, mask in partial]
