@@ -13,8 +13,8 @@ help:  ## list the targets
 book: .venv/ready  ## build the site into _build/html
 	$(PY) tools/build_book.py
 
-serve: book  ## build the site, serve it on this machine, open it
-	$(PY) tools/serve.py --open
+serve: book  ## build the site and serve it on this machine: the address is printed
+	$(PY) -m http.server --bind 127.0.0.1 --directory _build/html
 
 test: book  ## every test: package, notebooks, book, site
 	$(PY) -m pytest

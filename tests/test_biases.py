@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from attnlib import KVCache, MultiHeadAttention, attention, attention_weights, masks
+from attnlib import KVCache, MultiHeadAttention, attention, masks
 from attnlib.biases import ByDistance
 from attnlib.kernels.choice import choose
 from attnlib.kernels.tiles import shares

@@ -15,7 +15,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "_build"
 SITE = BUILD / "html"
-INPUTS = ("_config.yml", "_toc.yml", "requirements.txt", "book", "chapters", "attnlib", "tools/build_book.py")
+INPUTS = (
+    "_config.yml",
+    "_toc.yml",
+    "requirements.txt",
+    "sphinx_extension",
+    "chapters",
+    "attnlib",
+    "tools/build_book.py",
+)
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""The conversions of "Converting masks" in chapter 2.3, run as they are printed against the libraries that they name.
+"""The conversions of "Converting masks" in part 2, run as they are printed against the libraries that they name.
 
 They are not repeated here: they are read out of the chapter, so that its list and this test cannot drift.
 """

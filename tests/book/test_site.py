@@ -8,8 +8,8 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from tests.book import site
+from tests.book.served import serving
 from tests.book.site import FRONT, SITE, Visit
-from tools.serve import serving
 
 PAGES = site.pages()
 # Every page in both colour schemes and by both ways to open it; scheme and way do not touch each other.
