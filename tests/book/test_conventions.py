@@ -1,8 +1,10 @@
-"""The conversions of "Converting masks" in part 2, run as they are printed against the libraries that they name.
+"""The conversions of "Converting masks" in reference/conventions, run as they are printed against the libraries.
 
-They are not repeated here: they are read out of the chapter, so that its list and this test cannot drift.
+They are not repeated here: they are read out of the page, so that its lists and this test cannot drift. So is its table
+of arguments, whose names must be arguments of the libraries, and each sentence about a default has a test.
 """
 
+import inspect
 import re
 import warnings
 from dataclasses import dataclass
@@ -12,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnlib import attention, masks
+from attnlib import MultiHeadAttention, attention, masks
 from tests.book.prose import ROOT
 
-CHAPTER = ROOT / "text" / "2_algorithm" / "masks.md"
+PAGE = ROOT / "text" / "reference" / "conventions.md"
 ITEM = re.compile(
     r"^- (?P<library>[^`\n]+) `(?P<argument>\w+)`, .+\n"
     r"  - from a mask: `(?P<out>[^`]+)`\n"
@@ -49,7 +51,7 @@ class Conversion:
 
 def conversions() -> dict[str, Conversion]:
     """Every item of the list, by what its first line names."""
-    items = ITEM.finditer(CHAPTER.read_text("utf-8"))
+    items = ITEM.finditer(PAGE.read_text("utf-8"))
     return {
         f"{item['library']} {item['argument']}": Conversion(*item.group("argument", "out", "back")) for item in items
     }
@@ -57,7 +59,7 @@ def conversions() -> dict[str, Conversion]:
 
 LISTED = conversions()
 
-# Each leaves every query something to see: what a query does that sees nothing differs, and the chapter says so.
+# Each leaves every query something to see: what a query does that sees nothing differs, and the page says so.
 PAIRS = {
     "causal": masks.causal(),
     "window": masks.sliding_window(4),
@@ -196,7 +198,7 @@ def test_the_list_has_the_items_that_are_tested():
 
 
 def test_the_table_says_hidden_where_the_code_inverts():
-    rows = dict(MEANING.findall(CHAPTER.read_text("utf-8")))
+    rows = dict(MEANING.findall(PAGE.read_text("utf-8")))
     meanings = {first.replace("`", ""): meaning for first, meaning in rows.items()}
     assert set(meanings) == set(LISTED)
     for item, conversion in LISTED.items():
@@ -246,3 +248,94 @@ def test_zeros_on_the_left_survive_the_conversion_to_a_mask():
     with_library, with_attnlib, _ = hugging_face("eager")
     on_the_left = torch.tensor([[1] * 7, [0] * 3 + [1] * 4])
     torch.testing.assert_close(with_library(on_the_left), with_attnlib(LISTED[item].to_mask(on_the_left)))
+
+
+# The arguments.
+
+ROW = re.compile(r"^\|( `\w+` (?:\|(?: `\w+`)? )+)\|$", re.MULTILINE)
+
+
+def rows_of_arguments() -> list[list[str]]:
+    """The names in each row of the table: attnlib, SDPA, module, Keras, Llama; empty where a library has none."""
+    found = ROW.findall(PAGE.read_text("utf-8"))
+    return [[field.strip(" `") for field in row.split("|")] for row in found]
+
+
+def arguments_of(*callables) -> dict[str, object]:
+    """The names that functions take, with their defaults."""
+    parameters = [inspect.signature(each).parameters for each in callables]
+    return {name: parameter.default for each in parameters for name, parameter in each.items()}
+
+
+def of_sdpa() -> dict[str, object]:
+    """SDPA is a builtin: its docstring holds its signature."""
+    line = F.scaled_dot_product_attention.__doc__.partition("(")[2].partition(")")[0]
+    return dict.fromkeys(re.findall(r"(\w+)(?:=|,|$)", line))
+
+
+def of_llama() -> dict[str, object]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what the library's own imports warn of
+        from transformers import LlamaConfig
+    return arguments_of(LlamaConfig)
+
+
+def of_attnlib() -> dict[str, object]:
+    return arguments_of(attention, MultiHeadAttention, MultiHeadAttention.forward)
+
+
+def of_module() -> dict[str, object]:
+    return arguments_of(nn.MultiheadAttention, nn.MultiheadAttention.forward)
+
+
+def of_keras(keras) -> dict[str, object]:
+    layer = keras.layers.MultiHeadAttention
+    return arguments_of(layer.__init__, layer.call)
+
+
+def test_every_argument_of_the_table_is_one_of_its_library(keras):
+    libraries = [of_attnlib(), of_sdpa(), of_module(), of_keras(keras), of_llama()]
+    rows = rows_of_arguments()
+    assert len(rows) == 11
+    assert all(len(row) == len(libraries) for row in rows)
+    columns = zip(*rows, strict=True)
+    unknown = [set(column) - {""} - set(names) for column, names in zip(columns, libraries, strict=True)]
+    assert not any(unknown), unknown
+
+
+def test_what_the_page_says_of_orders(keras):
+    assert list(inspect.signature(nn.MultiheadAttention).parameters)[:2] == ["embed_dim", "num_heads"]
+    assert list(inspect.signature(MultiHeadAttention).parameters)[:2] == ["num_heads", "d_model"]
+    assert list(inspect.signature(keras.layers.MultiHeadAttention).parameters)[:2] == ["num_heads", "key_dim"]
+    assert list(inspect.signature(keras.layers.MultiHeadAttention.call).parameters)[1:4] == ["query", "value", "key"]
+
+
+def test_what_the_page_says_of_defaults(keras):
+    ours, module, by_keras, llama = of_attnlib(), of_module(), of_keras(keras), of_llama()
+    assert module["batch_first"] is False
+    assert (module["bias"], by_keras["use_bias"]) == (True, True)
+    assert (ours["projection_bias"], llama["attention_bias"]) == (False, False)
+    assert (module["need_weights"], module["average_attn_weights"]) == (True, True)
+    assert (ours["need_weights"], by_keras["return_attention_scores"]) == (False, False)
+    assert (ours["dropout"], module["dropout"], by_keras["dropout"], llama["attention_dropout"]) == (0.1, 0.0, 0.0, 0.0)
+
+
+def test_keras_returns_weights_of_each_head_and_torch_their_mean(keras):
+    query, key = _numbers(B, L, D_MODEL), _numbers(B, S, D_MODEL)
+    _, by_keras = keras.layers.MultiHeadAttention(H, D_K)(query, key, return_attention_scores=True)
+    assert tuple(by_keras.shape) == (B, H, L, S)
+    module = nn.MultiheadAttention(H * D_K, H, batch_first=True)
+    assert module(*(_numbers(B, size, H * D_K) for size in (L, S, S)))[1].shape == (B, L, S)
+
+
+def test_sdpa_drops_whenever_it_is_told_to():
+    inputs = [_numbers(B, H, size, D_K) for size in (L, S, S)]
+    torch.manual_seed(0)
+    once, again = (F.scaled_dot_product_attention(*inputs, dropout_p=0.5) for _ in range(2))
+    assert not torch.equal(once, again)
+
+
+def test_torch_causal_puts_the_first_query_at_the_first_key():
+    query, key, value = _numbers(B, H, L, D_K), _numbers(B, H, S, D_K), _numbers(B, H, S, D_V)
+    by_torch = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+    torch.testing.assert_close(by_torch, attention(query, key, value, torch.ones(L, S, dtype=torch.bool).tril()))
