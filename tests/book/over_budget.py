@@ -2,11 +2,9 @@
 
 # What they had when the budget came. Nothing is added here, and no figure changes.
 AT_FIRST: dict[str, dict[str, int]] = {
-    "1_concepts/order": {"words for each picture": 618, "plumbing %": 30},
     "1_concepts/paths": {"words for each picture": 651},
     "1_concepts/soft_lookup": {"words": 1515, "words for each picture": 505, "plumbing %": 27},
     "2_algorithm/masks": {"words for each picture": 425, "plumbing %": 27},
-    "2_algorithm/positions": {"words": 1933, "words for each picture": 484, "visible lines": 160, "plumbing %": 22},
     "2_algorithm/softmax": {"words for each picture": 489, "plumbing %": 37, "open predictions": 1},
     "2_algorithm/steps": {"words for each picture": 1073, "plumbing %": 44, "library lines": 12},
     "3_mathematics/cost": {"visible lines": 134},
