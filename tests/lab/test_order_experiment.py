@@ -87,6 +87,11 @@ def test_longer_sentences_hurt_positions_most():
     assert sum(share < 0.5 for share in of("attention + positions", 24)) == 2
 
 
+def test_the_answer_hangs_on_the_first_noun():
+    assert max(seed["6, closed"]["hunter"] for seed in PLACED) < 0.03
+    assert min(seed["6, closed"]["hunted"] for seed in PLACED) == 1
+
+
 def test_places_that_were_not_trained_are_the_cause():
     assert min(seed["24, early"] for seed in PLACED) == 1
     assert min(seed["24, squeezed"] for seed in PLACED) > 0.98
@@ -109,6 +114,19 @@ class First(nn.Module):
 def test_what_is_right_is_counted():
     assert order.right(First(), 13) == 1
     assert order.right(First(first=False), 13) == 0
+
+
+def test_what_is_closed_is_not_read(in_float64):
+    """The answer is the mean of all words' vectors: closing a noun takes its vector out, wherever it stands."""
+    model = Attending(with_positions=False)
+    with torch.no_grad():
+        model.wq.weight.zero_()
+        model.wv.weight.copy_(torch.eye(order.D_MODEL))
+        model.embed.weight.zero_()
+        model.embed.weight[: len(NOUNS), : len(NOUNS)] = torch.eye(len(NOUNS))
+        model.answer.weight.copy_(torch.eye(len(NOUNS), order.D_MODEL))
+        model.answer.bias.zero_()
+    assert order.with_a_noun_closed(model) == {"hunter": 0, "hunted": 1}
 
 
 def test_a_squeeze_puts_the_last_place_where_training_ended(in_float64):

@@ -163,14 +163,32 @@ def as_pulled(model: Attending, length: int = 24) -> float:
     return round((words.gather(1, places[:, None])[:, 0] == said).double().mean().item(), 4)
 
 
+@torch.no_grad()
+def with_a_noun_closed(model: Attending) -> dict[str, float]:
+    """Return how often the hunter is named if no word may look at the hunter, and if none may look at the hunted."""
+    (words,), hunters = Hunts().tests(1_000, torch.Generator().manual_seed(1))[0]
+    x = model.tokens(words)
+    scores = model.wq(x) @ model.wk(x).mT / D_MODEL**0.5
+    named = {}
+    for name, noun in (("hunter", hunters), ("hunted", hunters.roll(len(words) // 2, dims=0))):
+        weights = scores.masked_fill((words == noun)[:, None], -torch.inf).softmax(dim=-1)
+        said = model.answer((weights @ model.wv(x)).mean(dim=1)).argmax(dim=1)
+        named[name] = round((said == hunters[:, 0]).double().mean().item(), 4)
+    return named
+
+
 @float64()
 def run(make: Callable[[], nn.Module], seed: int, steps: int = 800) -> dict:
     """Train one model on sentences of six words; return what it has right, by length and beyond."""
     torch.manual_seed(seed)
     model = make()
     train(model, Hunts(), seed=seed, steps=steps, check_every=steps, **HOW)
-    found = {"right": {str(n): right(model, n) for n in LENGTHS}, "24, early": right(model, 24, within=6)}
+    found: dict[str, Any] = {
+        "right": {str(n): right(model, n) for n in LENGTHS},
+        "24, early": right(model, 24, within=6),
+    }
     if isinstance(model, Attending) and model.with_positions:
+        found["6, closed"] = with_a_noun_closed(model)
         found["24, as pulled"] = as_pulled(model)
         model.squeeze = 23 / 5  # place 23 becomes place 5, the last that was trained on
         found["24, squeezed"] = right(model, 24)
