@@ -6,6 +6,7 @@
 ``induction``           how a name that was said is said again: two layers learn it, and what they need
 ``layers``              how long each kind of layer takes, for several lengths and sizes
 ``modalities``          questions in words about digits on a canvas: three seeds, what breaks them, rivals
+``order``               who hunts, of five seeds: attention without positions and with them, a GRU, longer sentences
 ``question_answering``  how often a reader of stories finds the answer, what breaks it, its rivals, chains of facts
 ``recurrence``          what attention and recurrent nets keep of what they read: recall and parity
 ``rivals``              what the model of three_tasks without positions, GRUs and convolutions learn of its tasks
