@@ -34,7 +34,7 @@ from torch import Tensor
 
 from attnlib.checks import whole_number
 
-__all__ = ["Mask", "causal", "documents", "from_tensor", "padding", "prefix", "sliding_window"]
+__all__ = ["Mask", "causal", "documents", "from_tensor", "keys", "padding", "prefix", "sliding_window"]
 
 Span = tuple[int, int]  # (start, stop) of some queries, or of some keys
 
@@ -167,19 +167,20 @@ def causal() -> Mask:
     return Causal()
 
 
-def sliding_window(size: int) -> Mask:
+def sliding_window(size: int, *, ahead: int | None = None) -> Mask:
     """A query may attend to positions less than ``size`` away, on both sides: \\|i − j\\| < size.
 
     This is the window of Beltagy et al. (2020, section 3.1), who write w/2 for the ``size − 1`` keys on each side.
     ``sliding_window(size) & causal()`` looks back only, at ``size`` keys, the query's own among them: what a language
-    model needs (their section 4).
+    model needs (their section 4). So does ``sliding_window(size, ahead=0)``.
 
     Args:
-        size: the number of keys on one side, the query's own among them.
+        size: the number of keys up to the query's own, which is among them.
+        ahead: the number of keys after it. Default: as many as before it, ``size − 1``.
 
     Raises:
-        ValueError: if ``size`` is less than 1.
-        TypeError: if it is not a whole number.
+        ValueError: if ``size`` is less than 1, or ``ahead`` less than 0.
+        TypeError: if one is not a whole number.
 
     >>> from attnlib import masks
     >>> masks.sliding_window(2).dense(4, 4).int()
@@ -187,12 +188,56 @@ def sliding_window(size: int) -> Mask:
             [1, 1, 1, 0],
             [0, 1, 1, 1],
             [0, 0, 1, 1]], dtype=torch.int32)
+    >>> masks.sliding_window(1, ahead=2).dense(4, 4).int()
+    tensor([[1, 1, 1, 0],
+            [0, 1, 1, 1],
+            [0, 0, 1, 1],
+            [0, 0, 0, 1]], dtype=torch.int32)
     """
-    return SlidingWindow(whole_number("size", size))
+    size = whole_number("size", size)
+    return SlidingWindow(size, size - 1 if ahead is None else whole_number("ahead", ahead, at_least=0))
+
+
+def keys(real: Tensor) -> Mask:
+    """Which keys are real, as tokenizers say it in their ``attention_mask``; no query may attend to the others.
+
+    The filling may stand on the left, on the right, or in between: what is closed is not computed, as under
+    :func:`padding`. A (B, S) tensor given as a mask itself would be taken for (L, S).
+
+    Args:
+        real: (B, S), bool, or whole numbers that are 0 or 1; true where a key is real. With a cache, S counts all keys
+            so far. Inside a compiled graph the numbers cannot be checked.
+
+    Raises:
+        ValueError: if it has another shape, or holds other numbers; on use, if it is not S long.
+        TypeError: if it is not a tensor of bools or whole numbers.
+
+    >>> import torch
+    >>> from attnlib import masks
+    >>> left_padded = torch.tensor([[1, 1, 1], [0, 0, 1]])
+    >>> (masks.keys(left_padded) & masks.causal()).dense(3, 3)[1, 0].int()
+    tensor([[0, 0, 0],
+            [0, 0, 0],
+            [0, 0, 1]], dtype=torch.int32)
+    """
+    if not isinstance(real, Tensor):
+        raise TypeError(f"real: expected a tensor, got {type(real).__name__}")
+    if real.dim() != 2:
+        raise ValueError(f"real: expected (B, S), got {tuple(real.shape)}")
+    if real.dtype == torch.bool:
+        return Keys(real.clone())
+    if real.is_floating_point() or real.is_complex():
+        raise TypeError(f"real: expected bools, or whole numbers that are 0 or 1, got {real.dtype}")
+    found = _smallest_and_largest(_whole_numbers("real", real))
+    if found is not None and not 0 <= found[0] <= found[1] <= 1:
+        raise ValueError(f"real: expected numbers that are 0 or 1, got {found[0]} to {found[1]}")
+    return Keys(real.bool())
 
 
 def padding(lengths: Sequence[int] | Tensor) -> Mask:
     """In example b only the first ``lengths[b]`` keys are real; no query may attend to the rest.
+
+    For filling on the left give ``~padding(missing)``, which stays the same as a cache grows, or :func:`keys`.
 
     Args:
         lengths: B whole numbers, at least 0 and at most S. Inside a compiled graph they cannot be checked.
@@ -206,7 +251,7 @@ def padding(lengths: Sequence[int] | Tensor) -> Mask:
     tensor([[1, 1, 1],
             [1, 0, 0]], dtype=torch.int32)
     """
-    of_keys = "; for a mask of keys (B, S), true where a key is real, use masks.from_tensor(keys[:, None, None].bool())"
+    of_keys = "; for a mask of keys (B, S), true where a key is real, use masks.keys(…)"
     checked = _whole_numbers("lengths", lengths, hint=of_keys)
     if checked.dim() != 1:
         hint = of_keys if checked.dim() == 2 else ""
@@ -214,28 +259,45 @@ def padding(lengths: Sequence[int] | Tensor) -> Mask:
     return Padding(checked, _longest("lengths", checked))
 
 
-def documents(ids: Sequence[int] | Sequence[Sequence[int]] | Tensor) -> Mask:
+def documents(
+    ids: Sequence[int] | Sequence[Sequence[int]] | Tensor | None = None,
+    *,
+    lengths: Sequence[int] | Tensor | None = None,
+) -> Mask:
     """Several documents packed in one row: a query may attend to the keys of its own document only.
 
     With fewer queries than keys, the queries are the last ones of the row.
 
     Args:
         ids: whole numbers of shape (S,), or (B, S) if the examples are packed differently; equal ids, same document.
+        lengths: instead of ids, how long each document is, one after another. Of cumulative lengths (0, …, S), as
+            variable-length kernels take them, ``cumulative.diff()``.
 
     Raises:
-        ValueError: if ``ids`` has another shape; on use, if it is not S long.
-        TypeError: if the ids are not whole numbers.
+        ValueError: if ``ids`` has another shape, ``lengths`` is not one row of numbers ≥ 0, or not exactly one of them
+            is given; on use, if they are not of S keys.
+        TypeError: if the numbers are not whole.
 
     >>> from attnlib import masks
     >>> masks.documents([7, 7, 8]).dense(3, 3).int()
     tensor([[1, 1, 0],
             [1, 1, 0],
             [0, 0, 1]], dtype=torch.int32)
+    >>> masks.documents(lengths=[2, 1]).dense(3, 3).equal(masks.documents([7, 7, 8]).dense(3, 3))
+    True
     """
-    checked = _whole_numbers("ids", ids)
-    if checked.dim() not in (1, 2):
-        raise ValueError(f"ids: expected shape (S,) or (B, S), got {tuple(checked.shape)}")
-    return Documents(checked)
+    if ids is not None and lengths is None:
+        checked = _whole_numbers("ids", ids)
+        if checked.dim() not in (1, 2):
+            raise ValueError(f"ids: expected shape (S,) or (B, S), got {tuple(checked.shape)}")
+        return Documents(checked)
+    if ids is not None or lengths is None:
+        raise ValueError(f"ids: expected either ids or lengths, got {'neither' if ids is None else 'both'}")
+    each = _whole_numbers("lengths", lengths)
+    if each.dim() != 1:
+        raise ValueError(f"lengths: expected one length for each document, got {tuple(each.shape)}")
+    _longest("lengths", each)
+    return Documents(torch.arange(len(each), device=each.device).repeat_interleave(each))
 
 
 def prefix(length: int) -> Mask:
@@ -295,9 +357,12 @@ class Causal(Mask):
 @dataclass(frozen=True, eq=False)
 class SlidingWindow(Mask):
     size: int
+    ahead: int
 
     def allows(self, b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        return (q - k).abs() < self.size
+        if self.ahead == self.size - 1:
+            return (q - k).abs() < self.size
+        return (q - k < self.size) & (k - q <= self.ahead)
 
 
 @final
@@ -314,6 +379,21 @@ class Padding(Mask):
         if self.longest is not None and self.longest > S:
             raise ValueError(f"lengths: expected at most S={S} keys, got a length of {self.longest}")
         return (self.lengths.shape[0], 1, 1, S)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Keys(Mask):
+    real: Tensor
+
+    def allows(self, b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        real = self.real.to(k.device)
+        return real[0, k] if len(real) == 1 else real[b, k]
+
+    def shape(self, L: int, S: int) -> tuple[int, ...]:
+        if self.real.shape[-1] != S:
+            raise ValueError(f"real: expected one value for each of S={S} keys, got {self.real.shape[-1]}")
+        return (len(self.real), 1, 1, S)
 
 
 @final
@@ -452,7 +532,7 @@ def check_pairs(name: str, tensor: Tensor, L: int, S: int, axes: int) -> None:
         size == wanted or (ones and size == 1) for size, wanted in zip(tensor.shape[-2:], (L, S), strict=True)
     )
     if not fits:
-        hint = "; for one length an example, use masks.padding(lengths)" if tensor.dim() <= 2 else ""
+        hint = "; for a mask of keys, (B, S), use masks.keys(…)" if tensor.dim() <= 2 else ""
         raise ValueError(f"{name}: expected (…, L, S) = (…, {L}, {S}), got {tuple(tensor.shape)}{hint}")
 
 
@@ -483,13 +563,19 @@ def _whole_numbers(name: str, values: Sequence | Tensor, hint: str = "") -> Tens
 
 
 def _longest(name: str, lengths: Tensor) -> int | None:
-    """Return the longest length, or None where a tensor cannot be read: in a compiled graph, say."""
+    """Return the longest length, or None where a tensor cannot be read."""
+    found = _smallest_and_largest(lengths)
+    if found is not None and found[0] < 0:
+        raise ValueError(f"{name}: expected lengths of at least 0, got {found[0]}")
+    return None if found is None else found[1]
+
+
+def _smallest_and_largest(numbers: Tensor) -> tuple[int, int] | None:
+    """Return the smallest and the largest number, or None where a tensor cannot be read: in a compiled graph, say."""
     if torch.compiler.is_compiling():
         return None
     try:
-        smallest, largest = (int(x) for x in torch.aminmax(lengths))
+        smallest, largest = (int(x) for x in torch.aminmax(numbers))
     except RuntimeError:  # there are none: an empty batch, meta and fake tensors, those of torch.func
         return None
-    if smallest < 0:
-        raise ValueError(f"{name}: expected lengths of at least 0, got {smallest}")
-    return largest
+    return smallest, largest

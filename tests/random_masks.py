@@ -54,8 +54,10 @@ def _pairs(L, S, allowed):
 KINDS_WITH_A_SHAPE = [
     "causal",
     "window",
+    "uneven window",
     "prefix",
     "padding",
+    "keys",
     "documents",
     "documents of each example",
     "pairs",
@@ -78,6 +80,13 @@ def leaves(draw, B, H, L, S, *, kinds=KINDS):
         case "window":
             size = draw(st.integers(1, S + 1))
             return masks.sliding_window(size), _pairs(L, S, lambda i, j: abs(i - j) < size)
+        case "uneven window":
+            size, ahead = draw(st.integers(1, S + 1)), draw(st.integers(0, S + 1))
+            return masks.sliding_window(size, ahead=ahead), _pairs(L, S, lambda i, j: -size < j - i <= ahead)
+        case "keys":
+            real = random.random((draw(st.sampled_from([1, B])), S)) < draw(st.sampled_from([0.1, 0.5, 0.9]))
+            real = np.sort(real, axis=-1)[:, :: draw(st.sampled_from([1, -1]))] if draw(st.booleans()) else real
+            return masks.keys(torch.from_numpy(real.copy())), real[:, None, None]
         case "prefix":
             length = draw(st.integers(1, S))
             return masks.prefix(length), _pairs(L, S, lambda i, j: j < length)

@@ -79,6 +79,39 @@ def test_structured_masks_pair_by_pair(L, S, size, length):
         assert torch.equal(mask.dense(L, S), pair_by_pair(allowed, L, S))
 
 
+def test_an_uneven_window():
+    assert rows(masks.sliding_window(3, ahead=1), 4, 6) == ["■■■■··", "·■■■■·", "··■■■■", "···■■■"]
+    assert torch.equal(
+        masks.sliding_window(3, ahead=0).dense(5, 7), (masks.sliding_window(3) & masks.causal()).dense(5, 7)
+    )
+    assert torch.equal(masks.sliding_window(3, ahead=2).dense(5, 7), masks.sliding_window(3).dense(5, 7))
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.uint8])
+def test_keys_are_what_a_tokenizer_says(dtype):
+    real = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1], [1, 0, 1, 0, 0]], dtype=dtype)
+    mask = masks.keys(real)
+    assert mask.dense(2, 5).shape == (3, 1, 1, 5)
+    assert torch.equal(mask.dense(2, 5)[:, 0, 0], real.bool())
+    assert torch.equal(masks.keys(real[1:2]).dense(2, 5)[0, 0, 0], real[1].bool())
+    real.zero_()  # a mask keeps what it was made of
+    assert mask.dense(2, 5).any()
+
+
+def test_keys_are_padding_where_the_filling_is_at_one_end():
+    lengths, places = torch.tensor([3, 7, 0]), torch.arange(7)
+    right, left = places < lengths[:, None], places >= 7 - lengths[:, None]
+    assert torch.equal(masks.keys(right).dense(5, 7), masks.padding(lengths).dense(5, 7))
+    assert torch.equal(masks.keys(left).dense(5, 7), (~masks.padding(7 - lengths)).dense(5, 7))
+
+
+def test_documents_by_their_lengths():
+    expected = masks.documents([0, 0, 0, 1, 3, 3]).dense(4, 6)
+    assert torch.equal(masks.documents(lengths=[3, 1, 0, 2]).dense(4, 6), expected)
+    cumulative = torch.tensor([0, 3, 4, 4, 6], dtype=torch.int32)
+    assert torch.equal(masks.documents(lengths=cumulative.diff()).dense(4, 6), expected)
+
+
 def test_padding_closes_columns_not_rows():
     dense = masks.padding([7, 3]).dense(L, S)
     assert dense.shape == (B, 1, 1, S)
@@ -154,7 +187,8 @@ def test_masks_pickle():
 
 def test_masks_say_what_they_are():
     assert (
-        repr(masks.sliding_window(2) & ~masks.causal()) == "Both(left=SlidingWindow(size=2), right=Not(mask=Causal()))"
+        repr(masks.sliding_window(2) & ~masks.causal())
+        == "Both(left=SlidingWindow(size=2, ahead=1), right=Not(mask=Causal()))"
     )
 
 
@@ -352,6 +386,18 @@ def test_pairs_with_one_column_for_all_keys_do_not_know_where_their_rows_stand()
         (lambda: masks.sliding_window(0), ValueError, "size: expected at least 1, got 0"),
         (lambda: masks.sliding_window(2.0), TypeError, "size: expected a whole number, got float"),
         (lambda: masks.sliding_window(True), TypeError, "size: expected a whole number, got bool"),
+        (lambda: masks.sliding_window(2, ahead=-1), ValueError, "ahead: expected at least 0, got -1"),
+        (lambda: masks.sliding_window(2, ahead=0.5), TypeError, "ahead: expected a whole number, got float"),
+        (lambda: masks.keys([[True]]), TypeError, "real: expected a tensor, got list"),
+        (lambda: masks.keys(torch.ones(7).bool()), ValueError, r"real: expected \(B, S\), got \(7,\)"),
+        (lambda: masks.keys(torch.ones(2, 7)), TypeError, "real: expected bools, .* got torch.float32"),
+        (lambda: masks.keys(torch.tensor([[0, 2]])), ValueError, "real: expected numbers that are 0 or 1, got 0 to 2"),
+        (lambda: masks.keys(torch.tensor([[1, -1]])), ValueError, "real: expected numbers .*, got -1 to 1"),
+        (lambda: masks.documents(), ValueError, "ids: expected either ids or lengths, got neither"),
+        (lambda: masks.documents([1], lengths=[1]), ValueError, "ids: expected either ids or lengths, got both"),
+        (lambda: masks.documents(lengths=[[1]]), ValueError, r"lengths: expected one .* document, got \(1, 1\)"),
+        (lambda: masks.documents(lengths=[2, -1]), ValueError, "lengths: expected lengths of at least 0, got -1"),
+        (lambda: masks.documents(lengths=[0.5]), TypeError, "lengths: expected whole numbers, got torch.float32"),
         (lambda: masks.prefix(0), ValueError, "length: expected at least 1, got 0"),
         (lambda: masks.prefix("2"), TypeError, "length: expected a whole number, got str"),
         (lambda: masks.padding([2, -1]), ValueError, "lengths: expected lengths of at least 0, got -1"),
@@ -360,7 +406,7 @@ def test_pairs_with_one_column_for_all_keys_do_not_know_where_their_rows_stand()
         (
             lambda: masks.padding(torch.ones(2, 7) > 0),
             TypeError,
-            r"lengths: expected whole numbers, got torch.bool; for a mask of keys .* use masks.from_tensor\(keys\[:,",
+            r"lengths: expected whole numbers, got torch.bool; for a mask of keys .* use masks.keys\(",
         ),
         (lambda: masks.padding(torch.ones(2, 7).long()), ValueError, r"lengths: .*got \(2, 7\); for a mask of keys"),
         (lambda: masks.padding([1j]), TypeError, "lengths: expected whole numbers, got torch.complex64"),
@@ -394,9 +440,11 @@ def true(*shape):
     [
         (masks.padding([8, 3]), "lengths: expected at most S=7 keys, got a length of 8"),
         (masks.documents([1, 2, 3]), "ids: expected one id for each of S=7 keys, got 3"),
+        (masks.documents(lengths=[2, 1]), "ids: expected one id for each of S=7 keys, got 3"),
+        (masks.keys(torch.ones(2, 6).bool()), "real: expected one value for each of S=7 keys, got 6"),
         (masks.prefix(8), "length: expected a prefix of at most S=7 keys, got 8"),
         (true(L, 3), r"tensor: expected .* = \(…, 5, 7\), got \(5, 3\)"),
-        (true(B, S), r"tensor: expected .*, got \(2, 7\); for one length an example, use masks.padding"),
+        (true(B, S), r"tensor: expected .*, got \(2, 7\); for a mask of keys, .* use masks.keys"),
         (true(1, S), r"tensor: expected .*, got \(1, 7\)"),
         (true(B, 1, S), r"tensor: expected .*, got \(2, 1, 7\)"),
         (true(B, H, 2, S), r"tensor: expected .*, got \(2, 3, 2, 7\)"),

@@ -93,7 +93,7 @@ def test_a_mask_that_was_not_made_says_so():
 def test_a_tensor_without_whole_queries_and_keys_is_refused(shape):
     with pytest.raises(ValueError, match=r"mask: expected \(…, L, S\) = \(…, 5, 7\), got") as error:
         of(bools(*shape), (B, H, L, S))
-    assert ("masks.padding(lengths)" in str(error.value)) == (len(shape) <= 2)
+    assert ("masks.keys(…)" in str(error.value)) == (len(shape) <= 2)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])

@@ -23,7 +23,20 @@ from functools import singledispatch
 import torch
 from torch import Tensor
 
-from attnlib.masks import Both, Causal, Documents, Either, FromTensor, Mask, Not, Padding, Prefix, SlidingWindow, Span
+from attnlib.masks import (
+    Both,
+    Causal,
+    Documents,
+    Either,
+    FromTensor,
+    Keys,
+    Mask,
+    Not,
+    Padding,
+    Prefix,
+    SlidingWindow,
+    Span,
+)
 
 __all__ = ["Runs", "knows_runs", "moves_along", "of_example", "runs_of", "starts"]
 
@@ -64,10 +77,10 @@ def _(mask: Causal, L: int, S: int) -> RunsOfQueries:
 def _(mask: SlidingWindow, L: int, S: int) -> RunsOfQueries:
     def runs(start: int, stop: int) -> Runs:
         first, last = start + S - L, stop - 1 + S - L
-        begin, end = last - mask.size + 1, first + mask.size  # what the windows of all queries share
+        begin, end = last - mask.size + 1, first + mask.ahead + 1  # what the windows of all queries share
         if begin >= end:
-            return from_spans(S, [(first - mask.size + 1, last + mask.size, mask)])
-        before, after = (first - mask.size + 1, begin, mask), (end, last + mask.size, mask)
+            return from_spans(S, [(first - mask.size + 1, last + mask.ahead + 1, mask)])
+        before, after = (first - mask.size + 1, begin, mask), (end, last + mask.ahead + 1, mask)
         return from_spans(S, [before, (begin, end, True), after])
 
     return runs
@@ -78,6 +91,17 @@ def _(mask: Padding, L: int, S: int) -> RunsOfQueries:
     lengths = mask.lengths.tolist()
     shortest, longest = min(lengths, default=0), max(lengths, default=0)
     return lambda start, stop: from_spans(S, [(0, shortest, True), (shortest, longest, mask)])
+
+
+@runs_of.register
+def _(mask: Keys, L: int, S: int) -> RunsOfQueries:
+    begins, states = _stretches(mask.real.all(dim=0).int() - (~mask.real.any(dim=0)).int())
+    if len(begins) > max(S // SHORT, 64):  # telling them apart would take longer than computing all
+        return lambda start, stop: [(S, mask)]
+    left: dict[int, Left] = {1: True, 0: mask, -1: False}  # real in all examples, in some, in none
+    spans = [(begin, end, left[state]) for begin, end, state in zip(begins, [*begins[1:], S], states, strict=True)]
+    runs = from_spans(S, spans)
+    return lambda start, stop: runs
 
 
 @runs_of.register
@@ -199,6 +223,11 @@ def _(mask: Mask, b: int) -> Mask:
 @of_example.register
 def _(mask: Padding, b: int) -> Mask:
     return Padding(mask.lengths[b : b + 1], mask.longest) if len(mask.lengths) > 1 else mask
+
+
+@of_example.register
+def _(mask: Keys, b: int) -> Mask:
+    return Keys(mask.real[b : b + 1]) if len(mask.real) > 1 else mask
 
 
 @of_example.register

@@ -139,3 +139,12 @@ def test_spans_hold_all_keys_that_may_be_open_and_no_wide_gap(given_runs, gap):
     assert {start for start, _ in found} | {stop - 1 for _, stop in found} <= may_be_open
     assert all(later - stop >= gap for (_, stop), (later, _) in itertools.pairwise(found))
     assert not any("·" * gap in letters[start:stop] for start, stop in found)
+
+
+def test_keys_that_are_real_in_all_examples_are_full_and_those_in_none_empty():
+    real = torch.tensor([[0, 0, 1, 1, 1, 0, 0], [0, 1, 1, 1, 0, 0, 0]], dtype=torch.bool)
+    mask = masks.keys(real)
+    assert runs_of(mask, 3, 7)(0, 3) == [(1, False), (2, mask), (4, True), (5, mask), (7, False)]
+    assert runs_of(of_example(mask, 1), 3, 7)(0, 3) == [(1, False), (4, True), (7, False)]
+    scattered = masks.keys(torch.arange(2000)[None] % 2 == 0)  # too many runs to be told apart
+    assert runs_of(scattered, 3, 2000)(0, 3) == [(2000, scattered)]
