@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attnlib import checks
+from attnlib.checks import whole_number
 from attnlib.kernels.quarantine import are_finite, is_readable
 from attnlib.masks import Both, Mask, Padding
 from attnlib.modes import autocast_is_on
@@ -22,6 +23,7 @@ class _Kept:
     Attributes:
         layer: whose they are; None while no layer has written.
         is_finite: whether all of them are known to be finite numbers.
+        length: how many tokens there were so far, as ``len`` says; a symbol in a graph that leaves it open.
     """
 
     _WAY: ClassVar[str]  # how to make one for another layer
@@ -29,12 +31,14 @@ class _Kept:
     def __init__(self) -> None:
         self.layer: nn.Module | None = None
         self.is_finite = True  # whether all that is kept is known to be so: looked at once, as it came
-        self._length = 0
+        self.length = 0
+        self._first = 0  # the row of the buffers in which what is kept begins
+        self._kept = 0
         self._key: Tensor | None = None
         self._value: Tensor | None = None
 
     def __len__(self) -> int:
-        return self._length
+        return self.length
 
     def __bool__(self) -> bool:
         """An empty cache is a cache: ``if cache`` asks whether there is one."""
@@ -45,7 +49,7 @@ class _Kept:
         twin = type(self).__new__(type(self))
         twin.__dict__.update(self.__dict__)
         if self._key is not None:  # without the spare room: two would write into it
-            twin._key, twin._value = self.key, self.value
+            twin._key, twin._value, twin._first = self._rows(self._key), self._rows(self._value), 0
         return twin
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -54,7 +58,8 @@ class _Kept:
         # Cloned, because torch makes no deep copy of a tensor with a graph behind it.
         twin.__dict__.update(copy.deepcopy({**self.__getstate__(), "_key": None, "_value": None}, memo))
         if self._key is not None:
-            twin._key, twin._value = self.key.clone(), self.value.clone()
+            twin._key, twin._value = self._rows(self._key).clone(), self._rows(self._value).clone()
+            twin._first = 0
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
@@ -72,13 +77,20 @@ class _Kept:
 
     @property
     def key(self) -> Tensor:
-        """The keys so far, (B, H_kv, S, d_k). Raises ValueError while the cache is empty."""
-        return self._so_far(self._key)
+        """The keys that are kept, (B, H_kv, S, d_k). Raises ValueError while the cache is empty."""
+        return self._rows(self._key)
 
     @property
     def value(self) -> Tensor:
-        """The values so far, (B, H_kv, S, d_v). Raises ValueError while the cache is empty."""
-        return self._so_far(self._value)
+        """The values that are kept, (B, H_kv, S, d_v). Raises ValueError while the cache is empty."""
+        return self._rows(self._value)
+
+    def __repr__(self) -> str:
+        if self._key is None:
+            return f"{type(self).__name__}(empty)"
+        kept = f", the last {self._kept} of them kept" if self._kept < self.length else ""
+        kind = f"key {tuple(self.key.shape)}, value {tuple(self.value.shape)}, {self._key.dtype}"
+        return f"{type(self).__name__}({self.length} tokens{kept}: {kind})"
 
     def check_fits(self, batch: torch.Size, dtype: torch.dtype, device: torch.device, d_k: int, d_v: int) -> None:
         """Check that what is cached, if anything is, is of one kind with new tokens of ``batch``, (B,) or ().
@@ -146,8 +158,8 @@ class _Kept:
         # With the spare room, so that the next token does not need new room again.
         self._key, self._value = (self._filled(x).index_select(0, rows) for x in (self._key, self._value))
 
-    def _so_far(self, buffer: Tensor | None) -> Tensor:
-        return self._filled(buffer).narrow(-2, 0, self._length)
+    def _rows(self, buffer: Tensor | None) -> Tensor:
+        return self._filled(buffer).narrow(-2, self._first, self._kept)
 
     def _filled(self, buffer: Tensor | None) -> Tensor:
         if buffer is None:
@@ -158,14 +170,26 @@ class _Kept:
 class KVCache(_Kept):
     """The keys (B, H_kv, S, d_k) and values (B, H_kv, S, d_v) of one attention layer, growing along S.
 
-    Make one for each layer and each sequence; ``len(cache)`` is S. Queries are not cached: a past query is not needed
-    again. Room is doubled when it runs out, so that a step copies its own token and no other. Where gradients are
-    recorded the past is copied instead, and they flow through it.
+    Make one for each layer and each sequence; ``len(cache)`` is the number of tokens so far. Queries are not cached: a
+    past query is not needed again. Room is doubled when it runs out, so that a step copies its own token and no other.
+    Where gradients are recorded the past is copied instead, and they flow through it.
+
+    **A window.** With ``window=w`` a query attends to the last w keys at most, its own among them, as under
+    ``masks.sliding_window(w)``, and what no later query can reach is dropped: memory stays bounded, however long the
+    text. Positions go on, since ``len(cache)`` counts what was dropped too; masks and biases are those of all tokens.
 
     A layer refuses a cache that another layer has written to. ``copy.copy(cache)`` goes on by itself, for two answers
     to one prompt; so does ``copy.deepcopy(cache)``, which any layer may write to.
 
     For cross-attention, :meth:`attnlib.MultiHeadAttention.remember` makes a :class:`attnlib.cache.Memory`.
+
+    Args:
+        capacity: make room for so many tokens at once, where it is known how many will come.
+        window: w, how many keys a query may attend to. Default: all.
+
+    Raises:
+        ValueError: if a size is less than 1.
+        TypeError: if one is not a whole number.
 
     >>> import torch
     >>> from attnlib import KVCache
@@ -175,6 +199,63 @@ class KVCache(_Kept):
     >>> key.shape, value.shape, len(cache)
     (torch.Size([1, 2, 3, 4]), torch.Size([1, 2, 3, 5]), 3)
     """
+
+    def __init__(self, *, capacity: int | None = None, window: int | None = None):
+        super().__init__()
+        self.capacity = None if capacity is None else whole_number("capacity", capacity)
+        self.window = None if window is None else whole_number("window", window)
+
+    @classmethod
+    def of(cls, key: Tensor, value: Tensor) -> Self:
+        """Return a cache that holds the keys (B, H_kv, S, d_k) and values (B, H_kv, S, d_v) of S tokens.
+
+        So a graph can take them as inputs and return ``cache.key`` and ``cache.value``, as :func:`torch.export.export`
+        wants it.
+
+        Raises:
+            ValueError: if the shapes do not fit each other.
+            TypeError: if something is not a tensor, or the dtypes differ.
+
+        >>> import torch
+        >>> from attnlib import KVCache
+        >>> KVCache.of(torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, 3, 5))
+        KVCache(3 tokens: key (1, 2, 3, 4), value (1, 2, 3, 5), torch.float32)
+        """
+        cache = cls()
+        cache.append(key, value)
+        return cache
+
+    def crop(self, length: int) -> None:
+        """Forget what came after the first ``length`` tokens, as when a draft is rejected (speculative decoding).
+
+        Raises:
+            ValueError: if there are fewer tokens, or the window has dropped what would be needed.
+            TypeError: if ``length`` is not a whole number.
+
+        >>> import torch
+        >>> from attnlib import KVCache
+        >>> cache = KVCache.of(torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, 3, 5))
+        >>> cache.crop(1)
+        >>> len(cache)
+        1
+        """
+        length = whole_number("length", length, at_least=0)
+        if length > self.length:
+            raise ValueError(f"length: expected at most the {self.length} tokens of the cache, got {length}")
+        kept = self._kept - (self.length - length)
+        needed = length if self.window is None else min(length, self.window - 1)
+        if kept < needed:
+            first = self.length - self._kept
+            raise ValueError(
+                f"length: expected at least {first + needed}, since the window has dropped the first {first} tokens, "
+                f"got {length}"
+            )
+        # Rows may be written that were returned before: a copy of its own, so that those do not change.
+        if self._key is not None:
+            self._key, self._value = (self._rows(x).narrow(-2, 0, kept).clone() for x in (self._key, self._value))
+        self.length, self._first, self._kept = length, 0, kept
+        if not length:
+            self._key = self._value = None
 
     _WAY = "make one KVCache() for each layer"
 
@@ -187,13 +268,13 @@ class KVCache(_Kept):
         if isinstance(mask, Both):
             self.check_mask(mask.left)
             self.check_mask(mask.right)
-        elif isinstance(mask, Padding) and mask.longest is not None and mask.longest <= self._length > 0:
-            wanted = f"a length of more than the {self._length} cached keys, since the new tokens follow them"
+        elif isinstance(mask, Padding) and mask.longest is not None and mask.longest <= self.length > 0:
+            wanted = f"a length of more than the {self.length} cached keys, since the new tokens follow them"
             way = "pad the prompts on the left, and give ~masks.padding(missing) at each step"
             raise ValueError(f"mask: expected {wanted}, got lengths of at most {mask.longest}; {way}")
 
     def append(self, key: Tensor, value: Tensor, layer: nn.Module | None = None) -> tuple[Tensor, Tensor]:
-        """Add the keys and values of new tokens at the end, and return all so far.
+        """Add the keys and values of new tokens at the end, and return all that they may attend to.
 
         Args:
             key: (B, H_kv, L, d_k), those of the L new tokens.
@@ -223,13 +304,17 @@ class KVCache(_Kept):
                 wanted = f"the cache's shape {_any_length(self.value)}"
                 raise ValueError(f"value: expected {wanted}, got {tuple(value.shape)}")
         # Autograd forbids writing in place, even where only the query needs a gradient: it reads the keys for that.
-        in_place = self._key is not None and not torch.is_grad_enabled() and not _made_in_inference(self._key)
-        past, length = self._length, self._length + key.shape[-2]
-        self._key = _append(self._key, key, past, length, in_place)
-        self._value = _append(self._value, value, past, length, in_place)
+        in_place = not torch.is_grad_enabled() and not (self._key is not None and _made_in_inference(self._key))
+        L = key.shape[-2]
+        past = self._kept if self.window is None else min(self._kept, self.window - 1)
+        old = self._first + self._kept - past, past
+        room = self.capacity if self.window is None else 2 * self.window
+        self._key, first = _append(self._key, key, *old, room, in_place)
+        self._value, first = _append(self._value, value, *old, room, in_place)
         self.is_finite = self.is_finite and is_readable(key, value) and are_finite(key, value)
-        self._length, self.layer = length, self.layer if layer is None else layer
-        return self._key.narrow(-2, 0, length), self._value.narrow(-2, 0, length)
+        self.length, self._first, self._kept = self.length + L, first, past + L
+        self.layer = self.layer if layer is None else layer
+        return self.key, self.value
 
 
 class Memory(_Kept):
@@ -253,7 +338,7 @@ class Memory(_Kept):
         # A copy, head by head, as it will be read.
         self._key, self._value = (x.clone(memory_format=torch.contiguous_format) for x in (key, value))
         self.is_finite = is_readable(key, value) and are_finite(key, value)
-        self._length = key.shape[-2]
+        self.length = self._kept = key.shape[-2]
 
     def read(self, query: Tensor) -> tuple[Tensor, Tensor]:
         """Return the keys and values for a query (B, H, L, d_k).
@@ -271,19 +356,34 @@ def _any_length(buffer: Tensor) -> str:
     return f"(*{tuple(buffer.shape[:-2])}, S, {buffer.shape[-1]})"
 
 
-def _append(buffer: Tensor | None, new: Tensor, past: int, length: int, in_place: bool) -> Tensor:
-    """Return a buffer that holds ``past`` old rows, then the ``new`` ones up to ``length``, then perhaps spare room."""
-    if buffer is None:
+def _append(
+    buffer: Tensor | None, new: Tensor, start: int, past: int, room: int | None, in_place: bool
+) -> tuple[Tensor, int]:
+    """Return a buffer that holds ``past`` old rows, then the new ones, then perhaps spare room, and where they begin.
+
+    Args:
+        buffer: where the old rows are, from ``start`` on.
+        new: (B, H_kv, L, d).
+        start: the first of the old rows that are wanted.
+        past: how many they are.
+        room: for how many rows room is made, at least. Default: the double of the old ones.
+        in_place: whether the buffer may be written to.
+    """
+    L = new.shape[-2]
+    if not in_place or torch.compiler.is_exporting():  # a graph with an open length cannot ask whether there is room
         # A copy, because the caller may write into its own tensor again; head by head, as it will be read.
-        return new.clone(memory_format=torch.contiguous_format)
-    if not in_place:
-        return torch.cat([buffer.narrow(-2, 0, past), new], dim=-2)
-    if length > buffer.shape[-2]:
-        grown = new.new_empty(*new.shape[:-2], max(length, 2 * past), new.shape[-1])
-        grown.narrow(-2, 0, past).copy_(buffer.narrow(-2, 0, past))
-        buffer = grown
-    buffer.narrow(-2, past, length - past).copy_(new)
-    return buffer
+        if buffer is None:
+            return new.clone(memory_format=torch.contiguous_format), 0
+        return torch.cat([buffer.narrow(-2, start, past), new], dim=-2), 0
+    if buffer is None and (room is None or room <= L):
+        return new.clone(memory_format=torch.contiguous_format), 0
+    if buffer is None or start + past + L > buffer.shape[-2]:
+        grown = new.new_empty(*new.shape[:-2], max(past + L, 2 * past if room is None else room), new.shape[-1])
+        if buffer is not None:
+            grown.narrow(-2, 0, past).copy_(buffer.narrow(-2, start, past))
+        buffer, start = grown, 0
+    buffer.narrow(-2, start + past, L).copy_(new)
+    return buffer, start
 
 
 def _made_in_inference(buffer: Tensor) -> bool:

@@ -511,6 +511,26 @@ class Not(Mask):
         return ~self.mask._among(b, h, sizes, rows, columns)
 
 
+@final
+@dataclass(frozen=True, eq=False)
+class LastKeys(Mask):
+    """A mask of all keys, of which the first ones are no longer there."""
+
+    mask: Mask
+    first: int
+
+    def allows(self, b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        return self.mask.allows(b, h, q + self.first, k + self.first)
+
+    def shape(self, L: int, S: int) -> tuple[int, ...]:
+        *axes, columns = self.mask.shape(L, S + self.first)
+        return (*axes, 1 if columns == 1 else S)
+
+    def _among(self, b: Tensor, h: Tensor, sizes: tuple[int, int], rows: Span, columns: Span) -> Tensor:
+        (L, S), (start, stop) = sizes, columns
+        return self.mask._among(b, h, (L, S + self.first), rows, (start + self.first, stop + self.first))
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Checks
 

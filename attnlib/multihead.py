@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from attnlib import checks, functional
 from attnlib.biases import ByDistance
 from attnlib.cache import KVCache, Memory
-from attnlib.masks import Mask
+from attnlib.masks import Mask, SlidingWindow
 from attnlib.positions import Rotary
 from attnlib.scores import Scores
 
@@ -166,14 +166,16 @@ class MultiHeadAttention(nn.Module):
         if isinstance(cache, Memory):
             keys, values = cache.read(queries)
         else:
-            keys, values = self._keys_and_values(key, value, offset=0 if cache is None else len(cache))
+            past = 0 if cache is None else cache.length
+            keys, values = self._keys_and_values(key, value, offset=past)
+            if self.rotary is not None:
+                queries = self.rotary(queries, past)
             if cache is not None:
                 keys, values = cache.append(keys, values, self)
+                if cache.window is not None:
+                    scores = _under_a_window(scores, cache.window, keys.shape[-2])
         if cache is not None:
             scores = scores._replace(finite=cache.is_finite)
-        if self.rotary is not None:
-            # As with masks, the last query stands at the last key.
-            queries = self.rotary(queries, keys.shape[-2] - queries.shape[-2])
         if need_weights:
             self.attn = None  # the old ones need not be held beside the new ones
         scale, dropout_p = self.d_k**-0.5, self.dropout if self.training else 0.0
@@ -250,14 +252,14 @@ class MultiHeadAttention(nn.Module):
             raise ValueError(f"key: rotary positions are for self-attention; expected S = {L}, got {S}")
         if cache is not None:
             cache.check_belongs(self)
-            if (len(cache) or isinstance(cache, Memory)) and cache.batch != batch:
+            if (cache.length or isinstance(cache, Memory)) and cache.batch != batch:
                 raise ValueError(f"cache: expected the batch {tuple(batch)} of query, got {tuple(cache.batch)}")
             if isinstance(cache, KVCache):
                 if L != S:
                     way = "for cross-attention, make the cache with remember()"
                     raise ValueError(f"key: expected the {L} tokens of query beside a cache that grows, got {S}; {way}")
                 cache.check_mask(mask.mask if isinstance(mask, Scores) else mask)
-            S = len(cache) + (S if isinstance(cache, KVCache) else 0)
+            S = cache.length + (S if isinstance(cache, KVCache) else 0)
         return key, value, Scores.of(mask, bias, (*batch, self.num_heads, L, S), query.device)
 
     def _checked_tokens(self, query: Tensor, key: Tensor | None, value: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -289,6 +291,15 @@ class MultiHeadAttention(nn.Module):
 def _split(x: Tensor, size: int) -> Tensor:
     """(B, L, H·size) → (B, H, L, size). H is counted, not read: under tensor parallelism it is a rank's share."""
     return torch.unflatten(x, -1, (-1, size)).transpose(-3, -2)
+
+
+def _under_a_window(scores: Scores, window: int, kept: int) -> Scores:
+    """Return the scores of the keys that a cache has kept, of which a query may attend to the last ``window``."""
+    L, S = scores.shape[-2:]
+    if L > 1:  # a single query can see all that is kept
+        reach = SlidingWindow(window, ahead=L)
+        scores = scores._replace(mask=reach if scores.mask is None else scores.mask & reach)
+    return scores.of_last_keys(S - kept) if kept < S else scores
 
 
 def _projected(projection: nn.Module, x: Tensor, name: str) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from attnlib.biases import ByDistance
-from attnlib.masks import Both, Causal, Either, FromTensor, Mask, Not, Span, check_bool, check_pairs
+from attnlib.masks import Both, Causal, Either, FromTensor, LastKeys, Mask, Not, Span, check_bool, check_pairs
 from attnlib.modes import is_plain
 
 __all__ = ["Scores"]
@@ -141,11 +141,12 @@ class Scores(NamedTuple):
         return Scores(shape, self.device, mask, bias, self.finite)
 
     def of_last_keys(self, first: int) -> Scores:
-        """Return the scores with the keys from ``first`` on, under a mask that moves along with the last one."""
-        bias, (*batch, L, S) = self.bias, self.shape
+        """Return the scores with the keys from ``first`` on."""
+        mask, bias, (*batch, L, S) = self.mask, self.bias, self.shape
         if isinstance(bias, Tensor) and bias.shape[-1] != 1:
             bias = bias[..., first:]
-        return self._replace(shape=(*batch, L, S - first), bias=bias)
+        mask = None if mask is None else LastKeys(mask, first)
+        return self._replace(shape=(*batch, L, S - first), mask=mask, bias=bias)
 
     def masked(self, scores: Tensor, columns: Span | None = None) -> Tensor:
         """Add the bias to ``scores``, which nobody else holds, and set what is closed to −∞.
@@ -215,7 +216,7 @@ def _is_known(mask: Mask) -> bool:
     """Return whether the mask is of this package's kinds alone."""
     if isinstance(mask, Both | Either):
         return _is_known(mask.left) and _is_known(mask.right)
-    return _is_known(mask.mask) if isinstance(mask, Not) else type(mask).__module__ == Mask.__module__
+    return _is_known(mask.mask) if isinstance(mask, Not | LastKeys) else type(mask).__module__ == Mask.__module__
 
 
 def _from_tensor(name: str, tensor: Tensor, shape: Sequence[int], device: torch.device) -> FromTensor:

@@ -14,7 +14,7 @@ from attnlib import cache as cache_module
 from attnlib.cache import Memory
 from attnlib.kernels import few_queries, quarantine
 from attnlib.kernels.sizes import Sizes
-from attnlib.positions import Rotary
+from attnlib.positions import ALiBi, Rotary
 from tests.oracles import D_K, D_MODEL, D_V, GROUPED_H, H_KV, B, H, draw
 from tests.tolerances import assert_close
 
@@ -658,3 +658,200 @@ def test_a_cached_step_of_grouped_heads_takes_its_weights_and_equals_the_whole(k
     layer(x[:, :8], mask=mask, cache=cache)
     assert_close(layer(x[:, 8:], mask=mask, cache=cache), layer(x, mask=mask)[:, 8:])
     assert len(taken) == (kv_heads != H)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A window
+
+
+WINDOW = 3
+UNDER_A_WINDOW = {
+    "causal": lambda total: {"mask": masks.causal()},
+    "its own window, too": lambda total: {"mask": masks.causal() & masks.sliding_window(2)},
+    "left padding": lambda total: {"mask": masks.causal() & ~masks.padding([2, 0])},
+    "keys": lambda total: {"mask": masks.causal() & masks.keys(torch.arange(total) % torch.tensor([[3], [5]]) != 1)},
+    "pairs": lambda total: {"mask": torch.ones(total, total).tril().bool() & (torch.arange(total) % 4 != 2)},
+    "bias": lambda total: {"mask": masks.causal(), "bias": torch.arange(float(total * total)).sin().view(total, total)},
+    "ALiBi": lambda total: {"mask": masks.causal(), "bias": ALiBi(GROUPED_H)},
+}
+
+
+def part_of(given, start, end):
+    """What stands in the rows from ``start`` on, of ``end`` tokens so far."""
+    if isinstance(given, torch.Tensor):
+        return given[start:end, :end]
+    if isinstance(given, masks.Both) and isinstance(given.right, masks.Keys):
+        return masks.causal() & masks.keys(given.right.real[:, :end])
+    return given
+
+
+@given(chunk_sizes, st.sampled_from(list(UNDER_A_WINDOW)), st.booleans(), st.booleans())
+def test_a_window_gives_what_its_mask_gives_without_a_cache(sizes, kind, rotary, grad):
+    torch.manual_seed(0)
+    sizes[0] += 1  # the prompt is as long as its padding, at least
+    turn = Rotary(D_K + 1) if rotary else None
+    layer = MultiHeadAttention(GROUPED_H, D_MODEL, D_K + 1, D_V, num_kv_heads=H_KV, rotary=turn).double().eval()
+    total = sum(sizes)
+    x, options = draw(B, total, D_MODEL), UNDER_A_WINDOW[kind](total)
+    whole = options["mask"] if isinstance(options["mask"], masks.Mask) else masks.from_tensor(options["mask"])
+    with torch.set_grad_enabled(grad):
+        expected = layer(x, **options | {"mask": whole & masks.sliding_window(WINDOW)})
+        cache, outputs, start = KVCache(window=WINDOW), [], 0
+        for size in sizes:
+            end = start + size
+            given = {name: part_of(option, start, end) for name, option in options.items()}
+            given["bias"] = given["bias"].double() if isinstance(given.get("bias"), torch.Tensor) else given.get("bias")
+            outputs.append(layer(x[:, start:end], cache=cache, **given))
+            start = end
+            assert len(cache) == end
+            assert cache.key.shape[-2] <= WINDOW - 1 + size
+    assert_close(torch.cat(outputs, dim=1), expected)
+
+
+@torch.no_grad()
+def test_a_window_bounds_what_is_kept():
+    cache, places = KVCache(window=5), set()
+    cache.append(*tokens(40))
+    for _ in range(100):
+        key, _ = cache.append(*tokens(1))
+        assert key.shape[-2] == 5
+        places.add(key.untyped_storage().data_ptr())
+        assert key.untyped_storage().nbytes() <= 10 * B * H * D_K * 8
+    assert len(places) < 30  # new room now and then, not at each step
+    assert len(cache) == 140
+
+
+@torch.no_grad()
+def test_under_a_window_what_was_returned_before_never_changes():
+    cache, returned = KVCache(window=3), []
+    for size in (4, 1, 1, 1, 2, 1, 1, 5, 1):
+        returned += [(view, view.clone()) for view in cache.append(*tokens(size))]
+    assert all(torch.equal(view, then) for view, then in returned)
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+def test_a_copy_of_a_cache_with_a_window_goes_on_by_itself(duplicate):
+    with torch.no_grad():
+        cache = KVCache(window=4)
+        for size in (6, 1, 1):
+            cache.append(*tokens(size))
+        new, other = tokens(1), tokens(1)
+        twin = duplicate(cache)
+        expected = torch.cat([cache.key[..., -3:, :], new[0]], dim=-2)
+        twin.append(*other)
+        assert torch.equal(cache.append(*new)[0], expected)
+        assert torch.equal(twin.key[..., :-1, :], expected[..., :-1, :])
+        assert (len(twin), len(cache), twin.window) == (9, 9, 4)
+
+
+@torch.no_grad()
+def test_a_cache_with_a_window_is_reordered():
+    cache = KVCache(window=2)
+    for size in (3, 1):
+        key, _ = cache.append(*tokens(size))
+    cache.reorder(torch.tensor([1, 1, 0]))
+    assert torch.equal(cache.key, key[[1, 1, 0]])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Room, cropping, words
+
+
+@torch.no_grad()
+def test_room_is_made_ahead():
+    cache = KVCache(capacity=50)
+    cache.append(*tokens(7))
+    place = cache.key.untyped_storage().data_ptr()
+    for _ in range(43):
+        cache.append(*tokens(1))
+    assert cache.key.untyped_storage().data_ptr() == place
+    assert cache.append(*tokens(1))[0].shape[-2] == 51  # more is made where it runs out
+    assert len(KVCache(capacity=2).append(*tokens(3))[0][0, 0]) == 3
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_a_cropped_cache_goes_on_as_if_the_rest_had_not_come(grad):
+    with torch.set_grad_enabled(grad):
+        cache, chunks = KVCache(), [tokens(4), tokens(3), tokens(2)]
+        cache.append(*chunks[0])
+        returned = cache.append(*chunks[1])
+        before = [x.clone() for x in returned]
+        cache.crop(5)
+        key, value = cache.append(*chunks[2])
+        assert torch.equal(key, torch.cat([chunks[0][0], chunks[1][0][..., :1, :], chunks[2][0]], dim=-2))
+        assert torch.equal(value, torch.cat([chunks[0][1], chunks[1][1][..., :1, :], chunks[2][1]], dim=-2))
+        assert all(torch.equal(x, y) for x, y in zip(returned, before, strict=True))
+        cache.crop(0)
+        assert cache.append(*tokens(1))[0].shape[-2] == len(cache) == 1
+
+
+@torch.no_grad()
+def test_a_draft_under_a_window_can_be_rejected_as_far_as_it_is_kept():
+    cache, texts = KVCache(window=4), tokens(9)
+    cache.append(*(x[..., :5, :] for x in texts))
+    cache.append(*(x[..., 5:, :] for x in texts))  # the draft; tokens 2, 3 and 4 are kept before it
+    with pytest.raises(
+        ValueError, match="length: expected at least 5, since the window has dropped the first 2 tokens, got 4"
+    ):
+        cache.crop(4)
+    cache.crop(6)
+    new = tokens(1)
+    assert torch.equal(cache.append(*new)[0], torch.cat([texts[0][..., 3:6, :], new[0]], dim=-2))
+    assert len(cache) == 7
+
+
+def test_a_cache_says_what_it_holds():
+    cache = KVCache(window=2)
+    assert repr(cache) == "KVCache(empty)"
+    for _ in range(3):
+        cache.append(torch.zeros(1, 2, 1, 4), torch.zeros(1, 2, 1, 5))
+    assert repr(cache) == (
+        "KVCache(3 tokens, the last 2 of them kept: key (1, 2, 2, 4), value (1, 2, 2, 5), torch.float32)"
+    )
+    assert repr(Memory(torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, 3, 5))).startswith(
+        "Memory(3 tokens: key (1, 2, 3, 4)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: KVCache(capacity=0), ValueError, "capacity: expected at least 1, got 0"),
+        (lambda: KVCache(window=0), ValueError, "window: expected at least 1, got 0"),
+        (lambda: KVCache(window=2.0), TypeError, "window: expected a whole number, got float"),
+        (lambda: KVCache().crop(1), ValueError, "length: expected at most the 0 tokens of the cache, got 1"),
+        (lambda: KVCache().crop(-1), ValueError, "length: expected at least 0, got -1"),
+        (lambda: KVCache.of(torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, 2, 4)), ValueError, "value: expected"),
+    ],
+)
+def test_a_cache_that_cannot_be_is_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+class Step(torch.nn.Module):
+    """One step of decoding, whose cache comes in and goes out as tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.attend = MultiHeadAttention(H, D_MODEL, D_K + 1, D_V, rotary=Rotary(D_K + 1))
+
+    def forward(self, token, key, value):
+        cache = KVCache.of(key, value)
+        return self.attend(token, mask=masks.causal(), cache=cache), cache.key, cache.value
+
+
+def test_a_step_is_exported_with_the_length_of_the_cache_left_open():
+    step, x = Step().double().eval(), draw(B, 9, D_MODEL)
+    whole = step.attend(x, mask=masks.causal())
+    past = KVCache()
+    with torch.no_grad():
+        step.attend(x[:, :4], mask=masks.causal(), cache=past)
+        length = torch.export.Dim("length", min=2)
+        shapes = (None, {2: length}, {2: length})
+        exported = torch.export.export(step, (x[:, 4:5], past.key, past.value), dynamic_shapes=shapes).module()
+        key, value = past.key, past.value
+        for i in range(4, 9):
+            output, key, value = exported(x[:, i : i + 1], key, value)
+            assert_close(output, whole[:, i : i + 1])
+    assert key.shape[-2] == 9

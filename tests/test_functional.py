@@ -786,9 +786,9 @@ ERRORS = [
     (
         {"mask": true(S)},
         ValueError,
-        r"mask: expected \(…, L, S\) = \(…, 5, 7\), got \(7,\); .*use masks.padding\(lengths\)",
+        r"mask: expected \(…, L, S\) = \(…, 5, 7\), got \(7,\); .*use masks.keys\(",
     ),
-    ({"mask": true(B, S)}, ValueError, r"mask: .*got \(2, 7\); for one length an example, use masks.padding"),
+    ({"mask": true(B, S)}, ValueError, r"mask: .*got \(2, 7\); for a mask of keys, .* use masks.keys"),
     ({"mask": true(1, S)}, ValueError, r"mask: expected .*got \(1, 7\)"),
     ({"mask": true(S, L)}, ValueError, r"mask: expected .*got \(7, 5\)"),
     ({"mask": true(B, 1, S)}, ValueError, r"mask: expected .*got \(2, 1, 7\)$"),

@@ -566,7 +566,7 @@ GOOD = {"query": meta(B, L, D_MODEL), "key": meta(B, S, D_MODEL)}
         ({"key": None, "value": meta(B, L, D_MODEL)}, ValueError, "key: expected a key beside the value, got None"),
         ({"mask": meta(L, S)}, TypeError, "mask: expected bool, got torch.float32; .*use bias="),
         ({"mask": "causal"}, TypeError, "mask: expected a Mask or a bool tensor, got str"),
-        ({"mask": true(B, S)}, ValueError, r"mask: .*got \(2, 7\); for one length an example, use masks.padding"),
+        ({"mask": true(B, S)}, ValueError, r"mask: .*got \(2, 7\); for a mask of keys, .* use masks.keys"),
         ({"mask": true(S, L)}, ValueError, r"mask: expected .*got \(7, 5\)"),
         ({"mask": true(H, L, S)}, ValueError, r"mask: expected shape .*\(2, 3, 5, 7\), got \(3, 5, 7\)"),
         ({"mask": true(B, B, L, S)}, ValueError, r"mask: expected shape .*got \(2, 2, 5, 7\)"),

@@ -31,7 +31,7 @@ def open_keys(key: Tensor, value: Tensor, scores: Scores, sizes: Sizes) -> tuple
     spans = open_spans(runs, sizes.gap) or [(0, 0)]
     if not few:  # by the distance, the mask is the same for the last keys alone
         first = spans[0][0]
-        return key[..., first:, :], value[..., first:, :], scores.of_last_keys(first)
+        return key[..., first:, :], value[..., first:, :], scores.of_last_keys(first)._replace(mask=mask)
     if len(spans) > sizes.most_spans:
         spans = [(spans[0][0], spans[-1][1])]
     all_full = sum(stop - start for start, stop in spans) == count_full(runs)

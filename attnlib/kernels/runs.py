@@ -30,6 +30,7 @@ from attnlib.masks import (
     Either,
     FromTensor,
     Keys,
+    LastKeys,
     Mask,
     Not,
     Padding,
@@ -153,6 +154,17 @@ def _(mask: Not, L: int, S: int) -> RunsOfQueries:
     return lambda start, stop: inverted(inner(start, stop))
 
 
+@runs_of.register
+def _(mask: LastKeys, L: int, S: int) -> RunsOfQueries:
+    inner, first = runs_of(mask.mask, L, S + mask.first), mask.first
+
+    def runs(start: int, stop: int) -> Runs:
+        of_all = [(end - first, left) for end, left in inner(start, stop) if end > first]
+        return [(end, LastKeys(left, first) if isinstance(left, Mask) else left) for end, left in of_all]
+
+    return runs
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # What else the planner asks
 
@@ -161,7 +173,11 @@ def knows_runs(mask: Mask) -> bool:
     """Return whether the mask, or one that it is made of, tells of runs that are full or empty."""
     if isinstance(mask, Both | Either):
         return knows_runs(mask.left) or knows_runs(mask.right)
-    return knows_runs(mask.mask) if isinstance(mask, Not) else runs_of.dispatch(type(mask)) is not _NOTHING_KNOWN
+    return (
+        knows_runs(mask.mask)
+        if isinstance(mask, Not | LastKeys)
+        else runs_of.dispatch(type(mask)) is not _NOTHING_KNOWN
+    )
 
 
 _NOTHING_KNOWN = runs_of.dispatch(object)
@@ -183,8 +199,8 @@ def _(mask: Both | Either) -> bool:
     return moves_along(mask.left) and moves_along(mask.right)
 
 
-@moves_along.register
-def _(mask: Not) -> bool:
+@moves_along.register(Not | LastKeys)
+def _(mask: Not | LastKeys) -> bool:
     return moves_along(mask.mask)
 
 
@@ -207,6 +223,11 @@ def _(mask: Both | Either, L: int, S: int) -> set[int]:
 @starts.register
 def _(mask: Not, L: int, S: int) -> set[int]:
     return starts(mask.mask, L, S)
+
+
+@starts.register
+def _(mask: LastKeys, L: int, S: int) -> set[int]:
+    return starts(mask.mask, L, S + mask.first)
 
 
 @singledispatch
@@ -248,6 +269,11 @@ def _(mask: Both | Either, b: int) -> Mask:
 @of_example.register
 def _(mask: Not, b: int) -> Mask:
     return Not(of_example(mask.mask, b))
+
+
+@of_example.register
+def _(mask: LastKeys, b: int) -> Mask:
+    return LastKeys(of_example(mask.mask, b), mask.first)
 
 
 class _OneExample(Mask):

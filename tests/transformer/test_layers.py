@@ -270,7 +270,7 @@ def test_an_encoder_layers_errors_come_before_any_arithmetic(norm_first):
     with NoArithmetic(), pytest.raises(ValueError, match=r"x: expected \(B, L, d_model = 21\)"):
         layer(WIDER)
     wrong = torch.ones(B, L, dtype=torch.bool)
-    with NoArithmetic(), pytest.raises(ValueError, match=r"mask: expected .*got \(2, 5\); for one length"):
+    with NoArithmetic(), pytest.raises(ValueError, match=r"mask: expected .*got \(2, 5\); for a mask of keys"):
         layer(X, wrong)
 
 

@@ -358,7 +358,7 @@ KEYS, QUERIES = torch.ones(B, S, dtype=torch.bool), torch.ones(S, S, dtype=torch
         ({"source_mask": masks.padding([S + 1, 2])}, ValueError, "lengths: expected at most S=7"),
         ({"source_mask": masks.sliding_window(3)}, ValueError, "source_mask: expected a mask of keys alone"),
         ({"source_mask": QUERIES}, ValueError, "source_mask: expected"),
-        ({"source_mask": KEYS}, ValueError, r"source_mask: expected .* use masks.padding\(lengths\)"),
+        ({"source_mask": KEYS}, ValueError, r"source_mask: expected .* use masks.keys\("),
         ({"source_mask": KEYS.double()}, TypeError, "source_mask: expected bool"),
         ({"target_mask": masks.padding([L + 1, 2])}, ValueError, "lengths: expected at most S=5"),
         ({"target_mask": KEYS}, ValueError, "target_mask: expected"),
