@@ -65,14 +65,16 @@ def assert_same(theirs, ours, call, inputs=()):
         for module in (theirs, ours):
             outputs = [x for x in call(module) if x is not None]
             torch.manual_seed(1)
-            loss = sum((x * torch.randn_like(x)).sum() for x in outputs)
+            loss = sum((x * draw(*x.shape)).sum() for x in outputs)  # not randn_like, which fills as the memory lies
             for x in inputs:
                 x.grad = None
             grads = gradients(module, loss)
             found.append([*outputs, *(x.grad.clone() for x in inputs), *grads.values()])
         assert list(dict(theirs.named_parameters())) == list(dict(ours.named_parameters()))
         for expected, actual in zip(*found, strict=True):
-            assert_close(actual, expected)
+            assert (expected is None) == (actual is None)
+            if expected is not None:
+                assert_close(actual, expected)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -111,10 +113,9 @@ def test_each_layout_width_and_bias(bias, batch_first, widths, need_weights):
     assert_same(theirs, ours, lambda m: m(*laid_out, key_padding_mask=padding, need_weights=need_weights), laid_out)
     assert ours(*laid_out, need_weights=need_weights)[0].is_contiguous()
     one = [x[0].detach().requires_grad_() for x in tokens]
-    for blocked in (
-        torch.ones(L, S, dtype=torch.bool).triu(2),
-        (torch.rand(H, L, S) < 0.5).index_fill(2, torch.tensor([0]), False),
-    ):
+    of_heads = torch.rand(H, L, S) < 0.5
+    of_heads[..., 0] = False
+    for blocked in (torch.ones(L, S, dtype=torch.bool).triu(2), of_heads):
         options = {"key_padding_mask": padding[1], "attn_mask": blocked, "need_weights": need_weights}
         assert_same(theirs, ours, lambda m, options=options: m(*one, **options), one)
         options["average_attn_weights"] = False
@@ -225,7 +226,7 @@ def test_a_query_that_may_attend_to_nothing_gets_the_output_bias():
         (
             lambda m, x: m(x, x, x, key_padding_mask=torch.ones(B, L).int()),
             TypeError,
-            "key_padding_mask: expected a bo",
+            "expected a bool or a float tensor",
         ),
         (lambda m, x: m("x", x, x), TypeError, "query: expected a tensor, got str"),
     ],
@@ -507,6 +508,7 @@ def test_compiled_into_one_graph():
     assert torch.allclose(compiled(x, src_key_padding_mask=PADDING), expected, **TOLERANCES[torch.float64])
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop because we have not yet implemented")
 def test_gradients_for_each_example():
     """Parameters from outside, as torch.func hands them in."""
     theirs, ours = pair(encoder())
