@@ -156,8 +156,31 @@ def test_with_a_hint_the_causal_kernel_computes(monkeypatch):
     _, ours = layer(batch_first=True)
     x, blocked = draw(B, L, WIDTH), torch.ones(L, L, dtype=torch.bool).triu(1)
     ours(x, x, x, attn_mask=blocked, is_causal=True, need_weights=False)
+    ours(x, x, x, attn_mask=blocked.double().masked_fill(blocked, -math.inf), is_causal=True, need_weights=False)
     ours(x, x, x, attn_mask=blocked, need_weights=False)
-    assert seen == ["Causal", "Tensor"]
+    assert seen == ["Causal", "Causal", "Tensor"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [torch.eye(L) == 0, torch.zeros(L, L), draw(L, L).masked_fill(torch.ones(L, L).triu(1) > 0, -math.inf)]
+)
+def test_a_hint_that_is_not_true_is_refused(wrong):
+    """torch computes the causal mask if no weights are asked for, and the one that was given if they are."""
+    theirs, ours = layer(batch_first=True)
+    wrong = wrong if wrong.dtype == torch.bool else wrong.double()
+    x, options = draw(B, L, WIDTH), {"attn_mask": wrong, "is_causal": True, "need_weights": False}
+    assert not torch.allclose(theirs(x, x, x, **options)[0], theirs(x, x, x, **{**options, "need_weights": True})[0])
+    with pytest.raises(ValueError, match="is_causal: expected the causal attn_mask beside it, got another mask"):
+        ours(x, x, x, **options)
+    del options["is_causal"]
+    assert_close(ours(x, x, x, **options)[0], theirs(x, x, x, **options)[0])
+
+
+def test_a_mask_of_the_wrong_size_is_not_hidden_by_the_hint():
+    _, ours = layer(batch_first=True)
+    x = draw(B, L, WIDTH)
+    with pytest.raises(ValueError, match="mask: expected"):
+        ours(x, x, x, attn_mask=torch.ones(3, 3).triu(1) > 0, is_causal=True, need_weights=False)
 
 
 def test_a_learned_float_mask_gets_its_gradient():

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from attnlib import checks, functional, masks
 from attnlib.interop.pytorch.masks import open_and_shift
 from attnlib.masks import Mask
+from attnlib.modes import is_plain
 from attnlib.multihead import MultiHeadAttention
 
 __all__ = ["Report", "TorchMultiHeadAttention", "replace_attention", "why_not"]
@@ -47,8 +48,8 @@ def replace_attention(model: nn.Module) -> Report:
 
     What is gained: :func:`attnlib.record_attention` works, and a query that may attend to nothing gets zeros, which the
     output projection maps to its bias, where torch answers NaN if it is asked for weights. What else differs: dropout
-    draws other random numbers, unless weights are asked for; ``is_causal=True`` without an ``attn_mask`` always raises,
-    where torch's fast path ignores it.
+    draws other random numbers, unless weights are asked for; ``is_causal=True`` without a causal ``attn_mask`` raises,
+    where torch takes now the hint, now the mask; ``torch.jit.script`` cannot read the layers.
 
     Args:
         model: any module, which may be a :class:`torch.nn.MultiheadAttention` itself.
@@ -117,6 +118,16 @@ def _swap(layer: nn.MultiheadAttention) -> None:
     layer.attention.register_forward_hook(_nothing_to_do)
 
 
+def _check_hint(attn_mask: Tensor, num_heads: int) -> None:
+    """Check that a mask (…, L, L) is the causal one, where looking at it costs next to nothing."""
+    if not (attn_mask.is_cpu and is_plain(attn_mask)):
+        return
+    allowed, bias = open_and_shift(attn_mask, None, num_heads)
+    causal = torch.ones(attn_mask.shape[-2:], dtype=torch.bool).tril()
+    if allowed is None or not torch.equal(allowed, causal.expand_as(allowed)) or (bias is not None and bias.any()):
+        raise ValueError("is_causal: expected the causal attn_mask beside it, got another mask; leave is_causal out")
+
+
 def _nothing_to_do(module: nn.Module, args: tuple, output: Tensor) -> None:
     return None
 
@@ -161,14 +172,14 @@ class TorchMultiHeadAttention(nn.MultiheadAttention):
             attn_mask: (L, S), (B·H, L, S), or (H, L, S) for (L, E): bool, True where a query may *not* attend, or
                 float.
             average_attn_weights: whether the weights are averaged over the heads.
-            is_causal: a promise that ``attn_mask`` is the causal one. As in torch, it is taken at its word where no
-                weights are wanted and no keys are padding.
+            is_causal: a promise that ``attn_mask`` is the causal one. As in torch, it is used where no weights are
+                wanted and no keys are padding; on a CPU it is checked first.
 
         Returns:
             The output, laid out as ``query``, and None, or the weights (B, L, S), or (B, H, L, S), after dropout.
 
         Raises:
-            ValueError: if sizes do not fit, or ``is_causal`` stands without an ``attn_mask``.
+            ValueError: if sizes do not fit, or ``is_causal`` stands without an ``attn_mask``, or beside another one.
             TypeError: if something is not a tensor, or dtypes do not fit.
         """
         if is_causal and attn_mask is None:
@@ -185,7 +196,10 @@ class TorchMultiHeadAttention(nn.MultiheadAttention):
             query, key, value = (x.unsqueeze(0) for x in (query, key, value))
             key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
         mask: Mask | Tensor | None
-        if is_causal and key_padding_mask is None and not need_weights and query.shape[1] == key.shape[1]:
+        L, S = query.shape[1], key.shape[1]
+        hinted = is_causal and key_padding_mask is None and not need_weights
+        if hinted and L == S and attn_mask is not None and attn_mask.shape[-2:] == (L, S):
+            _check_hint(attn_mask, self.num_heads)
             mask, bias = masks.causal(), None
         else:
             mask, bias = open_and_shift(attn_mask, key_padding_mask, self.num_heads)
