@@ -264,6 +264,7 @@ def test_torchs_masks_mean_the_same_here(pairs_are, padding_is, each):
         torchs[name] = None if kind == "none" else blocked
     mask, bias = pytorch.from_masks(**torchs, num_heads=H)
     assert (bias is None) == ("float" not in (pairs_are, padding_is))
+    assert bias is None or bias.isfinite().all()
     assert (mask is None) == (pairs_are == padding_is == "none")
     expected = layer(x, memory, memory, **torchs, need_weights=False)[0]
     assert_close(pytorch.from_torch(layer)(x, memory, mask=mask, bias=bias), expected)

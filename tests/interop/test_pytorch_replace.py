@@ -224,6 +224,13 @@ def test_dropout_acts_in_training_only_and_follows_the_attribute():
         assert_close(ours(x, x, x, need_weights=need_weights)[0].detach(), expected)
 
 
+def test_a_layer_that_is_not_in_training_is_not_put_there():
+    theirs, ours = layer(batch_first=True, dropout=0.5)
+    x = draw(B, L, WIDTH)
+    for need_weights in (False, True):
+        assert_close(ours(x, x, x, need_weights=need_weights)[0], theirs(x, x, x)[0])
+
+
 def test_a_query_that_may_attend_to_nothing_gets_the_output_bias():
     _, ours = layer(batch_first=True)
     x = draw(B, L, WIDTH, requires_grad=True)
