@@ -96,6 +96,15 @@ def test_the_dense_array_is_never_made(monkeypatch):
     assert max(shape[-2] * shape[-1] for shape in looked_at) <= 128 * 256
 
 
+def test_where_tensors_are_made_on_another_device_by_default():
+    mask = masks.padding([90, 3]) & masks.causal()
+    expected = block_mask(mask, 2, 1, 90, 97, block_size=16)
+    with torch.device("meta"):
+        found = block_mask(mask, 2, 1, 90, 97, block_size=16, device="cpu")
+        assert block_mask(mask, 2, 1, 90, 97).kv_indices.is_meta
+    assert torch.equal(found.kv_indices, expected.kv_indices)
+
+
 def test_a_mask_of_somebodys_own_needs_nothing_more():
     class Even(Mask):
         def allows(self, b, h, q, k):

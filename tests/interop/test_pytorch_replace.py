@@ -303,7 +303,7 @@ def test_nested_tensors_that_torch_takes_for_padded_are_refused():
     for call, words in (
         (lambda: ours(x, x, x, key_padding_mask=torch.ones(B, 5) > 0), "beside a mask, got a nested one"),
         (lambda: ours(x, nested(), x), "one nested tensor for all three"),
-        (lambda: layer()[1](x, x, x), "batch_first=True"),
+        (lambda: layer()[1](x, x, x), "since batch_first=False, got a nested one"),
     ):
         with pytest.raises(TypeError, match=words):
             call()
@@ -429,6 +429,16 @@ def test_the_report_says_what_was_swapped_and_what_not_and_why():
     again = replace_attention(ours)
     assert again.swapped == ()
     assert again.kept["first"] == "attnlib computes it already"
+
+
+def test_a_layer_whose_own_forward_is_wrapped_is_left_as_it_is():
+    """As packages do that move weights between devices: the class would not be asked."""
+    theirs = nn.MultiheadAttention(WIDTH, H)
+    forward = theirs.forward
+    theirs.forward = lambda *args, **kwargs: forward(*args, **kwargs)
+    report = replace_attention(theirs)
+    assert type(theirs) is nn.MultiheadAttention
+    assert "its forward was replaced on the instance" in report.kept[""]
 
 
 def test_a_layer_alone_is_a_model_too():

@@ -61,7 +61,7 @@ def block_mask(
     B, H = (1 if size is None else whole_number(name, size) for name, size in (("B", B), ("H", H)))
     L, S, size = (whole_number(name, n) for name, n in (("L", L), ("S", S), ("block_size", block_size)))
     scores = Scores.of(mask, None, (B, H, L, S), torch.device("cpu"))
-    some = torch.zeros(B, H, -(-L // size), -(-S // size), dtype=torch.bool)
+    some = torch.zeros(B, H, -(-L // size), -(-S // size), dtype=torch.bool, device="cpu")
     every = torch.zeros_like(some)
     shape = mask.shape(L, S)
     examples = shape[0] if len(shape) == 4 else 1
@@ -113,7 +113,7 @@ _EMPTY, _FULL, _PARTIAL = 0, 1, 2
 
 def _of_blocks(runs: Runs, size: int, S: int) -> Tensor:
     """Return what is known of each block of keys: a block that no single run covers is partial."""
-    found = torch.full((-(-S // size),), _PARTIAL, dtype=torch.int8)
+    found = torch.full((-(-S // size),), _PARTIAL, dtype=torch.int8, device="cpu")
     start = 0
     for stop, left in runs:
         if isinstance(left, bool):

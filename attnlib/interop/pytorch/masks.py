@@ -84,7 +84,7 @@ def to_attn_mask(
     S: int,
     *,
     bias: Tensor | None = None,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
 ) -> Tensor:
     """Return the ``attn_mask`` with which :class:`torch.nn.MultiheadAttention` does what ``mask`` says.
 
@@ -95,7 +95,8 @@ def to_attn_mask(
         L: the number of queries.
         S: the number of keys.
         bias: float, added to the scores: (L, S) or (B|1, H|1, L|1, S|1).
-        device: where the mask is made, and where a mask or a bias that is a tensor lies.
+        device: where the mask is made, and where a mask or a bias that is a tensor lies. Default: torch's default
+            device.
 
     Returns:
         A bool tensor, True where a query may *not* attend; with a bias a float one, −∞ there. It is (L, S) where all
@@ -114,7 +115,8 @@ def to_attn_mask(
     """
     sizes = [("B", B, 1), ("H", H, 1), ("L", L, 0), ("S", S, 0)]
     shape = tuple(whole_number(name, size, at_least) for name, size, at_least in sizes)
-    scores = Scores.of(mask, bias, shape, torch.device(device))
+    device = torch.get_default_device() if device is None else torch.device(device)
+    scores = Scores.of(mask, bias, shape, device)
     blocked = torch.zeros(L, S, dtype=torch.bool, device=device) if scores.mask is None else ~scores.allowed()
     if bias is not None:
         blocked = torch.zeros_like(bias).masked_fill(blocked, -math.inf) + bias
@@ -123,14 +125,14 @@ def to_attn_mask(
     return blocked.expand(shape).flatten(0, 1)
 
 
-def to_key_padding_mask(mask: Mask, B: int, S: int, *, device: torch.device | str = "cpu") -> Tensor:
+def to_key_padding_mask(mask: Mask, B: int, S: int, *, device: torch.device | str | None = None) -> Tensor:
     """Return the ``key_padding_mask`` (B, S) that means what ``mask`` means: True where a key is padding.
 
     Args:
         mask: one that says the same for every query and head, such as :func:`attnlib.masks.padding`.
         B: the number of examples.
         S: the number of keys.
-        device: where it is made.
+        device: where it is made. Default: torch's default device.
 
     Raises:
         ValueError: if the mask differs between queries or heads, or a size does not fit.

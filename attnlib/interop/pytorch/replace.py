@@ -97,6 +97,10 @@ def why_not(layer: nn.MultiheadAttention) -> str | None:
         return "attnlib computes it already"
     if type(layer) is not nn.MultiheadAttention:
         return f"{type(layer).__name__} is a subclass of torch's layer, which may compute something else"
+    if "forward" in vars(layer):
+        return (
+            "its forward was replaced on the instance, by a wrapper or a hook of another package; take that off first"
+        )
     open_column = "with one more column in the mask, open to all"
     if layer.bias_k is not None:
         way = f"append bias_k and bias_v to the projected keys and values yourself, {open_column}"
@@ -123,7 +127,7 @@ def _check_hint(attn_mask: Tensor, num_heads: int) -> None:
     if not (attn_mask.is_cpu and is_plain(attn_mask)):
         return
     allowed, bias = open_and_shift(attn_mask, None, num_heads)
-    causal = torch.ones(attn_mask.shape[-2:], dtype=torch.bool).tril()
+    causal = torch.ones(attn_mask.shape[-2:], dtype=torch.bool, device=attn_mask.device).tril()
     if allowed is None or not torch.equal(allowed, causal.expand_as(allowed)) or (bias is not None and bias.any()):
         raise ValueError("is_causal: expected the causal attn_mask beside it, got another mask; leave is_causal out")
 
@@ -184,6 +188,8 @@ class TorchMultiHeadAttention(nn.MultiheadAttention):
         """
         if is_causal and attn_mask is None:
             raise ValueError("is_causal: expected the causal attn_mask beside it, got None")
+        if isinstance(query, Tensor) and query.is_nested and not self.batch_first:
+            raise TypeError("query: expected a padded tensor, since batch_first=False, got a nested one")
         if isinstance(query, Tensor) and query.is_nested and query.layout == torch.strided:
             options = {"need_weights": need_weights, "average_attn_weights": average_attn_weights}
             return self._nested(query, key, value, key_padding_mask, attn_mask, **options)
@@ -248,8 +254,8 @@ class TorchMultiHeadAttention(nn.MultiheadAttention):
         average_attn_weights: bool,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend inside each example of a nested tensor, as torch's encoder makes it of a padded batch."""
-        if query is not key or key is not value or not self.batch_first:
-            raise TypeError("query: expected padded tensors, or one nested tensor for all three, with batch_first=True")
+        if query is not key or key is not value:
+            raise TypeError("query: expected padded tensors, or one nested tensor for all three")
         if any(mask is not None for mask in masks):
             raise TypeError("query: expected a padded tensor beside a mask, got a nested one")
         lengths = [len(example) for example in query.unbind()]
