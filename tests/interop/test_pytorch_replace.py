@@ -488,6 +488,14 @@ def swapped_on_meta(model):
         replace_attention(model)
 
 
+def test_all_parameters_can_be_drawn_again():
+    """Module by module, as a model is made that first had no memory."""
+    _, ours = pair(encoder())
+    for module in ours.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+
+
 def test_nothing_is_drawn_when_a_model_is_changed():
     model, state = encoder(), torch.get_rng_state()
     replace_attention(model)
