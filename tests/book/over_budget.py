@@ -9,10 +9,6 @@ AT_FIRST: dict[str, dict[str, int]] = {
     "2_algorithm/positions": {"words": 1933, "words for each picture": 484, "visible lines": 160, "plumbing %": 22},
     "2_algorithm/softmax": {"words for each picture": 489, "plumbing %": 37, "open predictions": 1},
     "2_algorithm/steps": {"words for each picture": 1073, "plumbing %": 44, "library lines": 12},
-    "3_mathematics/cost": {"visible lines": 134},
-    "3_mathematics/gradients": {"words for each picture": 476, "library lines": 13},
-    "3_mathematics/scaling": {"words for each picture": 422},
-    "3_mathematics/worked_example": {"words for each picture": 540, "plumbing %": 23, "open predictions": 1},
     "4_practice/fast_attention": {
         "words": 2206,
         "words for each picture": 736,
