@@ -15,7 +15,8 @@ def check(function):
     grad_weights = torch.randn(B, L, S, generator=generator, dtype=torch.float64)
     given = weights.clone(), grad_weights.clone()
     found = function(weights, grad_weights)
-    assert torch.equal(weights, given[0]) and torch.equal(grad_weights, given[1]), "the arguments were changed"
+    for now, before in zip((weights, grad_weights), given, strict=True):
+        assert torch.equal(now, before), "the arguments were changed"
     assert isinstance(found, torch.Tensor), f"expected a tensor, got {type(found).__name__}"
     assert tuple(found.shape) == (B, L, S), f"expected (B, L, S) = {(B, L, S)}, got {tuple(found.shape)}"
     for b in range(B):
