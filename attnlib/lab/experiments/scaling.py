@@ -9,6 +9,7 @@ first scores have the variance of divided ones: what it lacks is the divisor, no
 import math
 from collections.abc import Callable
 from functools import partial
+from statistics import mean
 
 import torch
 from torch import Tensor, nn
@@ -91,8 +92,22 @@ def curve(way: str, d_k: int, rate: float, seed: int, steps: int = STEPS) -> lis
 
 
 def row(way: str, d_k: int) -> dict:
-    """Return the curves of one head, by learning rate, each a list with one curve for each seed."""
-    return {str(rate): [curve(way, d_k, rate, seed) for seed in SEEDS] for rate in RATES}
+    """Return which learning rate is best for a head, and its curves there, one for each seed.
+
+    ::
+
+        {"means": {"0.003": …, …},      of all that is right on the way, by rate: the largest is the best
+         "best": "0.01", "curves": [[…], …]}
+    """
+    curves = {str(rate): [curve(way, d_k, rate, seed) for seed in SEEDS] for rate in RATES}
+    return best_of(curves)
+
+
+def best_of(curves: dict[str, list[list[float]]]) -> dict:
+    """Return the row of :func:`row`, from the curves at each rate."""
+    means = {rate: round(mean(map(mean, of_rate)), 4) for rate, of_rate in curves.items()}
+    best = max(means, key=lambda rate: means[rate])
+    return {"means": means, "best": best, "curves": curves[best]}
 
 
 ROWS: dict[str, Callable[[], dict]] = {
