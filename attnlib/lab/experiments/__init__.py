@@ -10,6 +10,7 @@
 ``question_answering``  how often a reader of stories finds the answer, what breaks it, its rivals, chains of facts
 ``recurrence``          what attention and recurrent nets keep of what they read: recall and parity
 ``rivals``              what the model of three_tasks without positions, GRUs and convolutions learn of its tasks
+``scaling``             what the division by √d_k does to training, for three widths, five seeds and three rates
 ``speech``              strings of spoken digits: attention, its rivals, what it reads and what breaks it
 ``summarisation``       what is true in summaries: the pointer's with three seeds, blocked, and its rivals'
 ``translation``         what the translator of dates learns with three seeds, what breaks it, and its rivals
