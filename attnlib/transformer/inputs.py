@@ -13,7 +13,7 @@ from attnlib.modes import autocast_is_on
 from attnlib.multihead import MultiHeadAttention
 
 if TYPE_CHECKING:
-    from attnlib.transformer.layers import DecoderLayer
+    from attnlib.transformer.layers import DecoderLayer, EncoderLayer
 
 __all__ = ["LayerCache"]
 
@@ -87,6 +87,26 @@ def check_memory(
             wanted = f"the same number of tokens in every layer, got (past, memory) = {(past, S)} and {other}"
             raise ValueError(f"cache: expected {wanted}")
     return past, S
+
+
+def past_of(caches: list[KVCache] | None, layers: Sequence[EncoderLayer], x: Tensor) -> int:
+    """Check that there is a cache for each layer, and that each fits the tokens ``x``; return how many are past."""
+    if caches is None:
+        return 0
+    if not isinstance(caches, list) or not all(isinstance(cache, KVCache) for cache in caches):
+        found = type(caches).__name__ if not isinstance(caches, list) else "a list of something else"
+        raise TypeError(f"cache: expected a list of KVCache, one for each layer, got {found}")
+    if len(caches) != len(layers):
+        raise ValueError(f"cache: expected that of {len(layers)} layers, got {len(caches)}")
+    past = caches[0].length
+    for cache, layer in zip(caches, layers, strict=True):
+        attention = layer.self_attention
+        cache.check_belongs(attention)
+        cache.check_fits(x.shape[:-2], x.dtype, x.device, attention.d_k, attention.d_v)
+        if cache.length != past:
+            wanted = f"the same number of tokens in every layer, got {past} and {cache.length}"
+            raise ValueError(f"cache: expected {wanted}")
+    return past
 
 
 def scores_shape(x: Tensor, S: int, attention: MultiHeadAttention) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from attnlib.cache import KVCache
 from attnlib.masks import Mask
 from attnlib.multihead import MultiHeadAttention
 from attnlib.scores import Scores
-from attnlib.transformer.inputs import LayerCache, check_memory, check_tokens, scores_shape
+from attnlib.transformer.inputs import LayerCache, check_memory, check_tokens, past_of, scores_shape
 
 __all__ = ["DecoderLayer", "EncoderLayer", "Residual"]
 
@@ -56,7 +56,8 @@ class EncoderLayer(nn.Module):
     """Self-attention, then a feed-forward net for each token, each in a :class:`Residual`.
 
     Section 3.1 of "Attention Is All You Need" (Vaswani et al., 2017). The feed-forward net is equation 2,
-    max(0, x·W₁ + b₁)·W₂ + b₂. With a causal mask it is a layer of a decoder-only model, such as GPT's.
+    max(0, x·W₁ + b₁)·W₂ + b₂. With a causal mask it is a layer of a decoder-only model, such as GPT's, and
+    takes a cache.
 
     Dropout is where the paper has it: on what a sub-layer returns. Weights and hidden units are not dropped.
 
@@ -99,16 +100,18 @@ class EncoderLayer(nn.Module):
         self.feed_forward = _feed_forward(d_model, checks.whole_number("d_ff", d_ff))
         self.feed_forward_residual = Residual(d_model, dropout, norm_first)
 
-    def forward(self, x: Tensor, mask: Mask | Tensor | Scores | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Mask | Tensor | Scores | None = None, *, cache: KVCache | None = None) -> Tensor:
         """Return the tokens x (B, L, d_model) after the layer.
 
         Args:
             x: (B, L, d_model), or (L, d_model).
             mask: who may attend to whom, as in :class:`attnlib.MultiHeadAttention`.
+            cache: the layer's own :class:`attnlib.KVCache`, beside ``masks.causal()``; x holds the new tokens only.
         """
         check_tokens("x", x, self.self_attention)
-        scores = Scores.of(mask, None, scores_shape(x, x.shape[-2], self.self_attention), x.device)
-        x = self.attention_residual(x, lambda x: self.self_attention(x, mask=scores))
+        past = past_of(None if cache is None else [cache], [self], x)
+        scores = Scores.of(mask, None, scores_shape(x, past + x.shape[-2], self.self_attention), x.device)
+        x = self.attention_residual(x, lambda x: self.self_attention(x, mask=scores, cache=cache))
         return self.feed_forward_residual(x, self.feed_forward)
 
 

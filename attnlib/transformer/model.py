@@ -8,12 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnlib.cache import KVCache
 from attnlib.checks import whole_number
 from attnlib.masks import Mask, causal, from_tensor
 from attnlib.modes import is_plain
 from attnlib.positions import sinusoidal
 from attnlib.scores import Scores
-from attnlib.transformer.inputs import LayerCache, check_memory, check_tokens, lengths, scores_shape
+from attnlib.transformer.inputs import LayerCache, check_memory, check_tokens, lengths, past_of, scores_shape
 from attnlib.transformer.layers import DecoderLayer, EncoderLayer
 
 __all__ = ["Decoder", "Encoder", "Transformer"]
@@ -35,6 +36,14 @@ class Encoder(nn.Module):
     >>> encoder = Encoder(num_layers=2, d_model=8, num_heads=2, d_ff=32)
     >>> encoder(torch.randn(3, 5, 8)).shape
     torch.Size([3, 5, 8])
+
+    With a causal mask it is a decoder-only model's stack. One token at a time, each projected once:
+
+    >>> from attnlib import KVCache, masks
+    >>> x, cache = torch.randn(3, 5, 8), [KVCache() for _ in encoder.layers]
+    >>> steps = [encoder(x[:, i : i + 1], masks.causal(), cache=cache) for i in range(5)]
+    >>> steps[4].shape
+    torch.Size([3, 1, 8])
     """
 
     layers: Sequence[EncoderLayer]
@@ -45,13 +54,23 @@ class Encoder(nn.Module):
         self.layers = cast(Sequence[EncoderLayer], layers)
         self.norm = _last_norm(self.layers[0])
 
-    def forward(self, x: Tensor, mask: Mask | Tensor | Scores | None = None) -> Tensor:
-        """Return the tokens x (B, L, d_model) after all layers; ``mask`` as in :class:`attnlib.MultiHeadAttention`."""
+    def forward(
+        self, x: Tensor, mask: Mask | Tensor | Scores | None = None, *, cache: list[KVCache] | None = None
+    ) -> Tensor:
+        """Return the tokens x (B, L, d_model) after all layers.
+
+        Args:
+            x: (B, L, d_model), or (L, d_model).
+            mask: who may attend to whom, as in :class:`attnlib.MultiHeadAttention`.
+            cache: one :class:`attnlib.KVCache` for each layer, beside ``masks.causal()``; x holds the new tokens only.
+        """
         attention = self.layers[0].self_attention
         check_tokens("x", x, attention)
-        scores = Scores.of(mask, None, scores_shape(x, x.shape[-2], attention), x.device)
-        for layer in self.layers:
-            x = layer(x, scores)
+        past = past_of(cache, self.layers, x)  # of all layers, before the first one writes to its cache
+        scores = Scores.of(mask, None, scores_shape(x, past + x.shape[-2], attention), x.device)
+        caches: Sequence[KVCache | None] = cache or [None] * len(self.layers)
+        for layer, layer_cache in zip(self.layers, caches, strict=True):
+            x = layer(x, scores, cache=layer_cache)
         return self.norm(x)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from attnlib import KVCache, masks, reference
-from attnlib.transformer import DecoderLayer, EncoderLayer, LayerCache, Residual
+from attnlib.transformer import DecoderLayer, Encoder, EncoderLayer, LayerCache, Residual
 from tests.oracles import NoArithmetic, draw
 from tests.tolerances import assert_close
 from tests.transformer.peers import (
@@ -363,3 +363,49 @@ def test_a_layer_may_be_quantised():
         warnings.simplefilter("ignore")  # torch announces that this way of quantising moves to torchao
         small = torch.ao.quantization.quantize_dynamic(layer, {nn.Linear}, dtype=torch.qint8)
     torch.testing.assert_close(small(x), layer(x), atol=0.1, rtol=0.1)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Layers of a decoder-only model: encoder layers with a causal mask, and a cache
+
+
+@pytest.mark.parametrize("chunks", [[1] * L, [3, L - 3]])
+@pytest.mark.parametrize("norm_first", [False, True], ids=["post-norm", "pre-norm"])
+def test_encoder_layers_with_caches_are_the_layers_without(chunks, norm_first):
+    encoder = random_weights(Encoder(3, **SIZES, norm_first=norm_first))
+    x, mask = draw(B, L, D_MODEL), masks.causal() & ~masks.padding([0, 1])
+    whole = encoder(x, mask)
+    caches = [KVCache() for _ in encoder.layers]
+    assert_close(torch.cat([encoder(part, mask, cache=caches) for part in x.split(chunks, dim=1)], dim=1), whole)
+    assert {len(cache) for cache in caches} == {L}
+    layer, cache = encoder.layers[0], KVCache()
+    parts = [layer(part, mask, cache=cache) for part in x.split(chunks, dim=1)]
+    assert_close(torch.cat(parts, dim=1), layer(x, mask))
+
+
+def test_layers_may_keep_windows_of_their_own():
+    """As in models whose layers look near and far in turn."""
+    encoder, x = random_weights(Encoder(2, **SIZES)), draw(B, L, D_MODEL)
+    caches = [KVCache(window=2), KVCache()]
+    found = torch.cat([encoder(token, masks.causal(), cache=caches) for token in x.split(1, dim=1)], dim=1)
+    near, far = encoder.layers
+    assert_close(found, encoder.norm(far(near(x, masks.causal() & masks.sliding_window(2)), masks.causal())))
+
+
+def test_caches_of_encoder_layers_that_do_not_fit_are_refused_before_one_is_written_to():
+    encoder, x = random_weights(Encoder(2, **SIZES)), draw(B, L, D_MODEL)
+    caches = [KVCache(), KVCache()]
+    encoder(x, masks.causal(), cache=caches)
+    for wrong, error, message in (
+        (caches[:1], ValueError, "cache: expected that of 2 layers, got 1"),
+        ([caches[0], KVCache()], ValueError, f"cache: expected the same number of tokens .*, got {L} and 0"),
+        (caches[::-1], ValueError, "cache: expected this layer's own, got that of another layer"),
+        (KVCache(), TypeError, "cache: expected a list of KVCache, one for each layer, got KVCache"),
+        ([KVCache(), None], TypeError, "cache: expected a list of KVCache"),
+    ):
+        with NoArithmetic(), pytest.raises(error, match=message):
+            encoder(x, masks.causal(), cache=wrong)
+    one = x[:1]
+    with NoArithmetic(), pytest.raises(ValueError, match=r"cache: expected keys and values of the batch \(1,\)"):
+        encoder(one, masks.causal(), cache=caches)
+    assert {len(cache) for cache in caches} == {L}
