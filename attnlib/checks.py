@@ -155,7 +155,7 @@ def nothing_beside_jagged(name: str, **others: object) -> None:
         raise TypeError(f"{name}: expected a padded tensor beside {beside[0]}, got a jagged one; {way}")
 
 
-def tokens(name: str, x: Tensor, d_model: int, query: Tensor | None = None) -> None:
+def tokens(name: str, x: Tensor, d_model: int, query: Tensor | None = None, letter: str = "d_model") -> None:
     """Check that ``x`` holds tokens (B, L, d_model), or (L, d_model), laid out as ``query`` is, if there is one.
 
     Raises:
@@ -177,7 +177,7 @@ def tokens(name: str, x: Tensor, d_model: int, query: Tensor | None = None) -> N
         wanted = "padded tensors, or nested ones of layout=torch.jagged for query, key and value"
         raise TypeError(f"{name}: expected {wanted}, got {'a nested' if x.is_nested else 'a padded'} {x.layout}")
     if x.dim() not in (2, 3) or x.shape[-1] != d_model or x.dim() != query.dim():
-        axes = f"(B, L, d_model = {d_model}), or (L, d_model)" + ", with as many axes as query" * (x is not query)
+        axes = f"(B, L, {letter} = {d_model}), or (L, {letter})" + ", with as many axes as query" * (x is not query)
         raise ValueError(f"{name}: expected {axes}, got {tuple(x.shape)}")
 
 

@@ -1,6 +1,6 @@
 """Multi-head attention as a module: the paper's, with grouped heads, a cache, and weights on request."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +45,14 @@ class MultiHeadAttention(nn.Module):
         num_kv_heads: H_kv, the number of key and value heads, a divisor of H. Default: H. Query head h reads key head
             h // (H // H_kv): grouped-query attention (Ainslie et al., 2023), or multi-query with 1 (Shazeer, 2019).
         rotary: a :class:`attnlib.positions.Rotary` that turns queries and keys by their positions.
-        projection_bias: whether the four projections add a bias; the paper's do not.
+        projection_bias: whether the four projections add a bias; the paper's do not. Or the names of those that do:
+            ``("wq", "wk", "wv")`` as in Qwen2, ``("wq", "wv", "fc")`` as in Whisper.
+        scale: what the scores are multiplied with; T5's is 1. Default: 1/√d_k.
+        qk_norm: makes the norm of a head's queries, and that of its keys, from d_k, as :class:`torch.nn.RMSNorm` in
+            Qwen3; they act before rotary positions. Default: none.
+        key_width: the size of the tokens that keys are made of, where cross-attention reads tokens of another size.
+            Default: ``d_model``.
+        value_width: that of the tokens that values are made of. Default: ``key_width``.
         device: where the parameters are made, ``"meta"`` for none yet. Default: torch's default device.
         dtype: that of the parameters. Default: torch's default dtype.
 
@@ -55,6 +62,8 @@ class MultiHeadAttention(nn.Module):
         wk: the keys' projection.
         wv: the values' projection.
         fc: the output projection.
+        q_norm: None, or what ``qk_norm`` made for the queries.
+        k_norm: the same for the keys.
         attn: None, or the weights (B, H, L, S) of the last call with ``need_weights=True``: one row for each query of
             each head, before dropout, detached.
 
@@ -87,7 +96,11 @@ class MultiHeadAttention(nn.Module):
         *,
         num_kv_heads: int | None = None,
         rotary: Rotary | None = None,
-        projection_bias: bool = False,
+        projection_bias: bool | Collection[str] = False,
+        scale: float | None = None,
+        qk_norm: Callable[[int], nn.Module] | None = None,
+        key_width: int | None = None,
+        value_width: int | None = None,
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
     ):
@@ -108,18 +121,27 @@ class MultiHeadAttention(nn.Module):
             raise TypeError(f"rotary: expected a Rotary, got {type(rotary).__name__}")
         if rotary is not None and rotary.d_k != d_k:
             raise ValueError(f"rotary: expected one of d_k = {d_k}, got {rotary.d_k}")
+        biased = _names_of_biased(projection_bias)
+        if scale is not None:
+            checks.finite_number("scale", scale)
+        key_width = d_model if key_width is None else checks.whole_number("key_width", key_width)
+        value_width = key_width if value_width is None else checks.whole_number("value_width", value_width)
         self.num_heads, self.num_kv_heads, self.dropout = num_heads, num_kv_heads, dropout
         self.d_model, self.d_k, self.d_v = d_model, d_k, d_v
-        self.wq = nn.Linear(d_model, num_heads * d_k, projection_bias, device, dtype)
-        self.wk = nn.Linear(d_model, num_kv_heads * d_k, projection_bias, device, dtype)
-        self.wv = nn.Linear(d_model, num_kv_heads * d_v, projection_bias, device, dtype)
-        self.fc = nn.Linear(num_heads * d_v, d_model, projection_bias, device, dtype)
+        self.key_width, self.value_width = key_width, value_width
+        self.scale = d_k**-0.5 if scale is None else float(scale)
+        self.wq = nn.Linear(d_model, num_heads * d_k, "wq" in biased, device, dtype)
+        self.wk = nn.Linear(key_width, num_kv_heads * d_k, "wk" in biased, device, dtype)
+        self.wv = nn.Linear(value_width, num_kv_heads * d_v, "wv" in biased, device, dtype)
+        self.fc = nn.Linear(num_heads * d_v, d_model, "fc" in biased, device, dtype)
+        self.q_norm = None if qk_norm is None else qk_norm(d_k).to(device=device, dtype=dtype)
+        self.k_norm = None if qk_norm is None else qk_norm(d_k).to(device=device, dtype=dtype)
         self.rotary = rotary
         self.attn: Tensor | None = None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new weights, uniformly after Glorot and Bengio (2010); set biases to zero."""
+        """Draw new weights, uniformly after Glorot and Bengio (2010); set biases to zero. Norms stay as they are."""
         for projection in (self.wq, self.wk, self.wv, self.fc):
             nn.init.xavier_uniform_(projection.weight)
             if projection.bias is not None:
@@ -140,8 +162,8 @@ class MultiHeadAttention(nn.Module):
 
         Args:
             query: (B, L, d_model), or (L, d_model).
-            key: (B, S, d_model). Default: ``query`` itself (self-attention).
-            value: (B, S, d_model). Default: ``key``.
+            key: (B, S, d_model), or as wide as ``key_width`` says. Default: ``query`` itself (self-attention).
+            value: (B, S, d_model), or as wide as ``value_width`` says. Default: ``key``.
             mask: a Mask, or a bool tensor, True where a query may attend: (L, S), (B, L, S), or (B|1, H|1, L|1, S|1).
                 A stack of layers checks it once, as :class:`attnlib.scores.Scores`.
             bias: float, added to the scores: (L, S) or (B|1, H|1, L|1, S|1); or a rule by the distance, as
@@ -163,6 +185,8 @@ class MultiHeadAttention(nn.Module):
         key, value, scores = self._checked(query, key, value, mask, bias, cache, need_weights)
         # (B, L, d_model) → (B, L, H·d_k) → (B, H, L, d_k)
         queries = _split(_projected(self.wq, query, "query"), self.d_k)
+        if self.q_norm is not None:
+            queries = self.q_norm(queries)
         if isinstance(cache, Memory):
             keys, values = cache.read(queries)
         else:
@@ -178,7 +202,7 @@ class MultiHeadAttention(nn.Module):
             scores = scores._replace(finite=cache.is_finite)
         if need_weights:
             self.attn = None  # the old ones need not be held beside the new ones
-        scale, dropout_p = self.d_k**-0.5, self.dropout if self.training else 0.0
+        scale, dropout_p = self.scale, self.dropout if self.training else 0.0
         heads, weights = functional.compute(
             queries, keys, values, scores, scale=scale, dropout_p=dropout_p, need_weights=need_weights
         )
@@ -215,7 +239,7 @@ class MultiHeadAttention(nn.Module):
         """
         if self.rotary is not None:
             raise ValueError("key: rotary positions are for self-attention; a layer that remembers has none")
-        key, value = self._checked_tokens(key, key, value)
+        key, value = self._checked_keys(key, value, key)
         if key.is_nested:
             checks.nothing_beside_jagged("key", remember=True)
         return Memory(*self._keys_and_values(key, value, offset=0), layer=self)
@@ -224,6 +248,8 @@ class MultiHeadAttention(nn.Module):
         """Project to keys (B, H_kv, S, d_k) and values (B, H_kv, S, d_v); the first key stands at ``offset``."""
         keys = _split(_projected(self.wk, key, "key"), self.d_k)
         values = _split(_projected(self.wv, value, "value"), self.d_v)
+        if self.k_norm is not None:
+            keys = self.k_norm(keys)
         return (keys if self.rotary is None else self.rotary(keys, offset)), values
 
     def _checked(
@@ -240,9 +266,13 @@ class MultiHeadAttention(nn.Module):
         checks.probability("dropout", self.dropout)  # an attribute, so that it may have changed
         if cache is not None and not isinstance(cache, KVCache | Memory):
             raise TypeError(f"cache: expected a KVCache, or what remember() made, got {type(cache).__name__}")
-        if isinstance(cache, Memory) and (key is not None or value is not None):
+        if not isinstance(cache, Memory):
+            key, value = self._checked_tokens(query, key, value)
+        elif key is not None or value is not None:
             raise ValueError("key: expected none beside a cache that remember() made: it holds the keys and values")
-        key, value = self._checked_tokens(query, key, value)
+        else:
+            checks.tokens("query", query, self.d_model, query)
+            key = value = query
         if query.is_nested:
             others = {"mask": mask, "bias": bias, "cache": cache, "rotary": self.rotary}
             looks = {"need_weights": need_weights, "record_attention": bool(self._observers)}
@@ -266,17 +296,25 @@ class MultiHeadAttention(nn.Module):
         """Check the tokens, and return the key's and the value's."""
         # Whether they are of the layer's dtype, the projections say: they may be quantised, wrapped, or cast weights.
         checks.tokens("query", query, self.d_model, query)
-        if key is None:
-            if value is not None:
-                raise ValueError("key: expected a key beside the value, got None")
-            return query, query
-        checks.tokens("key", key, self.d_model, query)
+        if key is not None:
+            return self._checked_keys(key, value, query)
+        if value is not None:
+            raise ValueError("key: expected a key beside the value, got None")
+        if (self.key_width, self.value_width) != (self.d_model, self.d_model):
+            raise ValueError(
+                f"key: expected one of key_width = {self.key_width}, since query has {self.d_model}, got None"
+            )
+        return query, query
+
+    def _checked_keys(self, key: Tensor, value: Tensor | None, query: Tensor) -> tuple[Tensor, Tensor]:
+        checks.tokens("key", key, self.key_width, query, "key_width")
         if key.shape[:-2] != query.shape[:-2]:
             raise ValueError(f"key: expected a batch of {query.shape[0]} as in query, got {key.shape[0]}")
         value = key if value is None else value
-        checks.tokens("value", value, self.d_model, query)
-        if value.shape != key.shape:
-            raise ValueError(f"value: expected key's shape {tuple(key.shape)}, got {tuple(value.shape)}")
+        checks.tokens("value", value, self.value_width, query, "value_width")
+        if value.shape[:-1] != key.shape[:-1]:
+            wanted = f"key's shape {tuple(key.shape[:-1])}"
+            raise ValueError(f"value: expected {wanted} before its size, got {tuple(value.shape[:-1])}")
         checks.same_dtype(query, key=key, value=value)
         return key, value
 
@@ -286,6 +324,20 @@ class MultiHeadAttention(nn.Module):
 
     def extra_repr(self) -> str:
         return f"num_heads={self.num_heads}, num_kv_heads={self.num_kv_heads}, d_k={self.d_k}, d_v={self.d_v}"
+
+
+def _names_of_biased(projection_bias: bool | Collection[str]) -> Collection[str]:
+    """Return the names of the projections that add a bias."""
+    every = ("wq", "wk", "wv", "fc")
+    if isinstance(projection_bias, bool):
+        return every if projection_bias else ()
+    if isinstance(projection_bias, str) or not isinstance(projection_bias, Collection):
+        found = repr(projection_bias)
+        raise TypeError(f"projection_bias: expected a bool, or names such as ('wq', 'wk', 'wv'), got {found}")
+    unknown = [name for name in projection_bias if name not in every]
+    if unknown:
+        raise ValueError(f"projection_bias: expected names among {', '.join(every)}, got {unknown[0]!r}")
+    return projection_bias
 
 
 def _split(x: Tensor, size: int) -> Tensor:

@@ -559,10 +559,14 @@ GOOD = {"query": meta(B, L, D_MODEL), "key": meta(B, S, D_MODEL)}
         ({"query": meta(B, L, 5)}, ValueError, r"query: expected \(B, L, d_model = 17\).*, got \(2, 5, 5\)"),
         ({"query": meta(D_MODEL)}, ValueError, r"query: expected .*, got \(17,\)"),
         ({"query": meta(1, B, L, D_MODEL)}, ValueError, r"query: expected .*, got \(1, 2, 5, 17\)"),
-        ({"key": meta(B, S, 5)}, ValueError, r"key: expected .*d_model = 17.*, got \(2, 7, 5\)"),
+        ({"key": meta(B, S, 5)}, ValueError, r"key: expected .*key_width = 17.*, got \(2, 7, 5\)"),
         ({"key": meta(S, D_MODEL)}, ValueError, r"key: expected .*as many axes as query, got \(7, 17\)"),
         ({"key": meta(3, S, D_MODEL)}, ValueError, "key: expected a batch of 2 as in query, got 3"),
-        ({"value": meta(B, L, D_MODEL)}, ValueError, r"value: expected key's shape \(2, 7, 17\), got \(2, 5, 17\)"),
+        (
+            {"value": meta(B, L, D_MODEL)},
+            ValueError,
+            r"value: expected key's shape \(2, 7\) before its size, got \(2, 5\)",
+        ),
         ({"key": None, "value": meta(B, L, D_MODEL)}, ValueError, "key: expected a key beside the value, got None"),
         ({"mask": meta(L, S)}, TypeError, "mask: expected bool, got torch.float32; .*use bias="),
         ({"mask": "causal"}, TypeError, "mask: expected a Mask or a bool tensor, got str"),
@@ -625,7 +629,7 @@ def test_a_remembered_cache_takes_no_keys(given_keys):
 
 def test_remember_refuses_what_forward_refuses():
     layer = make()
-    with pytest.raises(ValueError, match=r"value: expected key's shape \(2, 7, 17\), got \(2, 5, 17\)"):
+    with pytest.raises(ValueError, match=r"value: expected key's shape \(2, 7\) before its size, got \(2, 5\)"):
         layer.remember(tokens(S), tokens(L))
     with pytest.raises(ValueError, match="key: rotary positions are for self-attention"):
         MultiHeadAttention(2, 24, rotary=Rotary(12)).remember(torch.randn(B, S, 24))
@@ -1122,3 +1126,105 @@ def test_rotary_must_fit_the_heads():
     module = MultiHeadAttention(2, 8, rotary=Rotary(4))
     with pytest.raises(ValueError, match=r"key: rotary positions are for self-attention; expected S = 3, got 5"):
         module(torch.randn(1, 3, 8), torch.randn(1, 5, 8))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What models ask for beside the paper's layer: biases by name, another scale, norms, other widths
+
+
+@pytest.mark.parametrize("names", [("wq", "wk", "wv"), ["fc"], {"wq", "wv", "fc"}, ()])
+def test_biases_by_name(names):
+    layer = make(projection_bias=names)
+    assert {name for name in ("wq", "wk", "wv", "fc") if getattr(layer, name).bias is not None} == set(names)
+
+
+def test_a_scale_of_ones_own():
+    """T5's layer does not scale: the same as queries that are √d_k times as large."""
+    t5, paper = make(scale=1.0), make()
+    paper.load_state_dict(t5.state_dict())
+    with torch.no_grad():
+        paper.wq.weight.mul_(D_K**0.5)
+    x = tokens()
+    assert_close(t5(x, mask=masks.causal()), paper(x, mask=masks.causal()))
+    t5(x, need_weights=True), paper(x, need_weights=True)
+    assert_close(t5.attn, paper.attn)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_norms_of_queries_and_keys_are_qwen3s(turned):
+    """Against Hugging Face's Qwen3Attention, rotary positions after the norms, with its weights."""
+    from transformers.models.qwen3 import modeling_qwen3 as qwen3
+
+    d_k, d_model = 8, 20
+    config = qwen3.Qwen3Config(
+        hidden_size=d_model, num_attention_heads=6, num_key_value_heads=2, head_dim=d_k, attn_implementation="eager",
+        layer_types=["full_attention"], num_hidden_layers=1,
+    )  # fmt: skip
+    theirs = qwen3.Qwen3Attention(config, layer_idx=0).double().eval()
+    norm = lambda size: nn.RMSNorm(size, eps=config.rms_norm_eps)  # noqa: E731
+    rotary = Rotary(d_k, base=config.rope_parameters["rope_theta"]) if turned else None
+    ours = MultiHeadAttention(6, d_model, d_k, d_k, 0.0, num_kv_heads=2, qk_norm=norm, rotary=rotary).double().eval()
+    with torch.no_grad():
+        mine = (ours.wq, ours.wk, ours.wv, ours.fc, ours.q_norm, ours.k_norm)
+        others = (theirs.q_proj, theirs.k_proj, theirs.v_proj, theirs.o_proj, theirs.q_norm, theirs.k_norm)
+        for module, other in zip(mine, others, strict=True):
+            module.weight.copy_(other.weight.uniform_(-1, 1))
+    x, angles = draw(B, L, d_model), torch.zeros(B, L, d_k).double()
+    turns = qwen3.Qwen3RotaryEmbedding(config)(x, torch.arange(L)[None]) if turned else (angles.cos(), angles.sin())
+    allowed = torch.zeros(L, L).double().masked_fill(~masks.causal().dense(L, L), -torch.inf)[None, None]
+    expected = theirs(x, tuple(t.double() for t in turns), allowed)[0]
+    # Their angles are float32.
+    torch.testing.assert_close(ours(x, mask=masks.causal()), expected, rtol=1e-5, atol=1e-6)
+    cache = KVCache()
+    steps = [ours(token, mask=masks.causal(), cache=cache) for token in x.split(1, dim=1)]
+    assert_close(torch.cat(steps, dim=1), ours(x, mask=masks.causal()))
+    assert {"q_norm.weight", "k_norm.weight"} < set(ours.state_dict())
+
+
+def test_keys_and_values_of_another_width_are_torchs():
+    theirs = nn.MultiheadAttention(33, 3, kdim=7, vdim=13, bias=False, batch_first=True).double().eval()
+    ours = MultiHeadAttention(3, 33, key_width=7, value_width=13).double().eval()
+    with torch.no_grad():
+        for mine, other in zip(
+            (ours.wq, ours.wk, ours.wv, ours.fc),
+            (theirs.q_proj_weight, theirs.k_proj_weight, theirs.v_proj_weight, theirs.out_proj.weight),
+            strict=True,
+        ):
+            mine.weight.copy_(other)
+    query, key, value = draw(B, L, 33), draw(B, S, 7), draw(B, S, 13)
+    expected, weights = theirs(query, key, value, average_attn_weights=False)
+    assert_close(ours(query, key, value, need_weights=True), expected)
+    assert_close(ours.attn, weights)
+    assert_close(ours(query, cache=ours.remember(key, value)), expected)
+
+
+def test_a_memory_of_another_width_serves_as_keys_and_values():
+    layer, query, memory = make(key_width=11), tokens(), draw(B, S, 11)
+    assert (layer.wk.in_features, layer.wv.in_features) == (11, 11)
+    assert_close(layer(query, memory), layer(query, memory, memory))
+    assert_close(layer(query, cache=layer.remember(memory)), layer(query, memory))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: make(projection_bias=("wq", "wo")), ValueError, "projection_bias: expected names among .* got 'wo'"),
+        (lambda: make(projection_bias="wq"), TypeError, r"projection_bias: expected a bool, or names .* got 'wq'"),
+        (lambda: make(projection_bias=1), TypeError, "projection_bias: expected a bool, or names .* got 1"),
+        (lambda: make(scale=math.inf), ValueError, "scale: expected a finite number, got inf"),
+        (lambda: make(scale="1"), TypeError, "scale: expected a number, got str"),
+        (lambda: make(key_width=0), ValueError, "key_width: expected at least 1, got 0"),
+        (lambda: make(key_width=11)(tokens()), ValueError, "key: expected one of key_width = 11, since query has 17"),
+        (lambda: make(key_width=11)(tokens(), tokens()), ValueError, r"key: expected \(B, L, key_width = 11\)"),
+        (lambda: make(value_width=11)(tokens(), tokens()), ValueError, r"value: expected \(B, L, value_width = 11\)"),
+    ],
+)
+def test_what_a_layer_cannot_be_made_of(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_what_is_asked_for_is_made_on_the_device_and_of_the_dtype():
+    layer = MultiHeadAttention(2, 8, qk_norm=nn.RMSNorm, device="meta", dtype=torch.bfloat16)
+    assert {(p.device.type, p.dtype) for p in layer.parameters()} == {("meta", torch.bfloat16)}
+    assert len(list(layer.parameters())) == 6

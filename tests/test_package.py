@@ -232,13 +232,15 @@ def test_the_signatures_are_those_of_the_design():
         attnlib.attention: "(query, key, value, mask=None, *, bias=None, scale=None, dropout_p=0.0)",
         attnlib.attention_weights: "(query, key, mask=None, *, bias=None, scale=None)",
         attnlib.MultiHeadAttention: "(num_heads, d_model, d_k=None, d_v=None, dropout=0.1, *, num_kv_heads=None, "
-        "rotary=None, projection_bias=False, device=None, dtype=None)",
+        "rotary=None, projection_bias=False, scale=None, qk_norm=None, key_width=None, value_width=None, device=None, "
+        "dtype=None)",
         attnlib.MultiHeadAttention.forward: "(self, query, key=None, value=None, mask=None, *, bias=None, cache=None, "
         "need_weights=False)",
         attnlib.masks.causal: "()",
-        attnlib.masks.sliding_window: "(size)",
+        attnlib.masks.sliding_window: "(size, *, ahead=None)",
         attnlib.masks.padding: "(lengths)",
-        attnlib.masks.documents: "(ids)",
+        attnlib.masks.keys: "(real)",
+        attnlib.masks.documents: "(ids=None, *, lengths=None)",
         attnlib.masks.prefix: "(length)",
         attnlib.record_attention: "(model)",
     }

@@ -24,8 +24,7 @@ def from_torch(layer: nn.MultiheadAttention, *, share: bool = False) -> MultiHea
             other; each has its own gradients. Default: a copy.
 
     Raises:
-        ValueError: if the layer adds keys (``add_bias_kv``, ``add_zero_attn``), or its keys or values are not as wide
-            as its queries (``kdim``, ``vdim``). The message says what to do instead.
+        ValueError: if the layer adds keys (``add_bias_kv``, ``add_zero_attn``). The message says what to do instead.
         TypeError: if it is of another class, which may compute something else.
 
     >>> import torch
@@ -40,14 +39,16 @@ def from_torch(layer: nn.MultiheadAttention, *, share: bool = False) -> MultiHea
     reason = None if type(layer) is TorchMultiHeadAttention else why_not(layer)
     if reason is not None:
         raise (ValueError if type(layer) is nn.MultiheadAttention else TypeError)(f"layer: {reason}")
+    widths = {"key_width": layer.kdim, "value_width": layer.vdim}
+    attend = MultiHeadAttention(layer.num_heads, layer.embed_dim, dropout=layer.dropout, device="meta", **widths)
     if layer.in_proj_weight is None:
-        way = "make one of embed_dim, set its wk and wv to nn.Identity(), and project keys and values before the call"
-        widths = f"kdim={layer.kdim}, vdim={layer.vdim}"
-        raise ValueError(f"layer: expected keys and values of embed_dim={layer.embed_dim}, got {widths}; {way}")
-    attend = MultiHeadAttention(layer.num_heads, layer.embed_dim, dropout=layer.dropout, device="meta")
+        packed = (layer.q_proj_weight, layer.k_proj_weight, layer.v_proj_weight)
+        weights = [_parameter(weight, share) for weight in packed]
+    else:
+        weights = _thirds(layer.in_proj_weight, share)
     for projection, weight, bias in zip(
         (attend.wq, attend.wk, attend.wv, attend.fc),
-        (*_thirds(layer.in_proj_weight, share), _parameter(layer.out_proj.weight, share)),
+        (*weights, _parameter(layer.out_proj.weight, share)),
         (*_thirds(layer.in_proj_bias, share), _parameter(layer.out_proj.bias, share)),
         strict=True,
     ):
@@ -63,8 +64,8 @@ def to_torch(layer: MultiHeadAttention, *, batch_first: bool = True, share: bool
     returns weights too unless it is told ``need_weights=False``.
 
     Args:
-        layer: with as many key heads as heads, d_k = d_v = d_model / H, without rotary positions; with a bias in all
-            four projections, or in none.
+        layer: with as many key heads as heads, d_k = d_v = d_model / H, the paper's scale, and neither rotary positions
+            nor norms of queries and keys; with a bias in all four projections, or in none.
         batch_first: whether the layer that is returned takes (B, L, d_model), or (L, B, d_model).
         share: whether both have one memory: the weights of ``layer`` are moved to where torch wants them, side by side.
             Default: a copy.
@@ -92,6 +93,11 @@ def to_torch(layer: MultiHeadAttention, *, batch_first: bool = True, share: bool
         raise ValueError(f"layer: expected d_k = d_v = d_model / num_heads = {d_model / H:g}, got {found}")
     if layer.rotary is not None:
         raise ValueError("layer: expected one without rotary positions, which torch's layer has no place for")
+    if layer.q_norm is not None:
+        raise ValueError("layer: expected one without qk_norm, which torch's layer has no place for")
+    if layer.scale != layer.d_k**-0.5:
+        way = f"multiply the weight and the bias of wq by {layer.scale:g}·√d_k, and make the scale 1/√d_k"
+        raise ValueError(f"layer: expected the scale 1/√d_k, got {layer.scale:g}; {way}")
     projections = (layer.wq, layer.wk, layer.wv, layer.fc)
     for name, projection in zip(("wq", "wk", "wv", "fc"), projections, strict=True):
         if type(projection) is not nn.Linear:
@@ -99,12 +105,20 @@ def to_torch(layer: MultiHeadAttention, *, batch_first: bool = True, share: bool
     if len({projection.bias is None for projection in projections}) > 1:
         raise ValueError("layer: expected a bias in all four projections, or in none")
     biased = layer.fc.bias is not None
-    for name in ("weight", "bias") if biased else ("weight",):
+    widths = {"kdim": layer.key_width, "vdim": layer.value_width}
+    one_width = set(widths.values()) == {d_model}
+    for name in ("weight",) * one_width + ("bias",) * biased:  # what torch holds in one parameter
         if len({getattr(p, name).requires_grad for p in projections[:3]}) > 1:
             raise ValueError(f"layer: expected the {name} of wq, wk and wv frozen in all, or in none")
-    theirs = nn.MultiheadAttention(d_model, H, layer.dropout, bias=biased, batch_first=batch_first, device="meta")
+    options = {"bias": biased, "batch_first": batch_first, "device": "meta"}
+    theirs = nn.MultiheadAttention(d_model, H, layer.dropout, **options, **widths)
     for name in ("weight", "bias") if biased else ("weight",):
-        setattr(theirs, f"in_proj_{name}", _side_by_side([getattr(p, name) for p in projections[:3]], share))
+        of_inputs = [getattr(p, name) for p in projections[:3]]
+        if one_width or name == "bias":
+            setattr(theirs, f"in_proj_{name}", _side_by_side(of_inputs, share))
+        else:
+            for letter, weight in zip("qkv", of_inputs, strict=True):
+                setattr(theirs, f"{letter}_proj_weight", _parameter(weight, share))
         setattr(theirs.out_proj, name, _parameter(getattr(layer.fc, name), share))
     return theirs.train(layer.training)
 
