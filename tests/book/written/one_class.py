@@ -52,7 +52,7 @@ def _row(query, keys, values):
     return [sum(part * number for part, number in zip(parts, column, strict=True)) / sum(parts) for column in columns]
 
 
-def _attend(q, k, v, scale=math.sqrt(D_K)):
+def _attend(q, k, v, scale=D_K**0.5):
     return (q @ k.transpose(-2, -1) / scale).softmax(-1) @ v
 
 
@@ -72,15 +72,15 @@ def _not_neighbours(q, k, v):
 WRONG = {
     "copied": _copied,
     "copied in another order": lambda q, k, v: _attend(q, k.repeat(1, 3, 1, 1), v.repeat(1, 3, 1, 1)),
-    "expanded, which the product copies": lambda q, k, v: (
-        _attend(q.unflatten(1, (H_KV, -1)), k[:, :, None], v[:, :, None]).flatten(1, 2)
-    ),
+    "expanded, which the product copies": lambda q, k, v: _attend(
+        q.unflatten(1, (H_KV, -1)), k[:, :, None], v[:, :, None]
+    ).flatten(1, 2),
     "not neighbours": _not_neighbours,
     "groups not taken apart": lambda q, k, v: _attend(q.reshape(B, H_KV, -1, D_K), k, v),
     "not scaled": lambda q, k, v: _grouped(q, k, v, scale=1.0),
     "scaled by the keys' number": lambda q, k, v: _grouped(q, k, v, scale=math.sqrt(S)),
     "the first key head for all": lambda q, k, v: _grouped(q, k[:, :1].expand_as(k), v[:, :1].expand_as(v)),
-    "rows and group swapped": lambda q, k, v: (
-        _attend(q.unflatten(1, (H_KV, -1)).transpose(2, 3).flatten(2, 3), k, v).reshape(B, H, L, -1)
-    ),
+    "rows and group swapped": lambda q, k, v: _attend(
+        q.unflatten(1, (H_KV, -1)).transpose(2, 3).flatten(2, 3), k, v
+    ).reshape(B, H, L, -1),
 }

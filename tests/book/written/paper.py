@@ -52,8 +52,10 @@ WRONG = {
     "the right token keeps all": _made(lambda s: 1.0),
     "a sum over the tokens": _made(lambda s: 1 - s, mean=False),
     "the shares swapped": lambda logits, target, smoothing: _made(lambda s: 1 - s)(logits, target, 1 - smoothing),
-    "a softmax whose logarithm overflows": lambda logits, target, smoothing: -(
-        (1 - smoothing) * logits.softmax(-1).log().gather(1, target[:, None])[:, 0]
-        + smoothing * logits.softmax(-1).log().mean(-1)
-    ).mean(),
+    "a softmax whose logarithm overflows": lambda logits, target, smoothing: (
+        -(
+            (1 - smoothing) * logits.softmax(-1).log().gather(1, target[:, None])[:, 0]
+            + smoothing * logits.softmax(-1).log().mean(-1)
+        ).mean()
+    ),
 }
