@@ -9,23 +9,11 @@ AT_FIRST: dict[str, dict[str, int]] = {
         "plumbing %": 24,
         "library lines": 39,
     },
-    "4_practice/one_class": {"words for each picture": 573, "visible lines": 174, "plumbing %": 25},
-    "4_practice/reading_weights": {"visible lines": 185, "plumbing %": 22},
-    "6_tools/paper": {
-        "words": 2376,
-        "words before a picture": 1891,
-        "words for each picture": 1188,
-        "visible lines": 210,
-        "lines in a cell": 31,
-        "plumbing %": 27,
-        "library lines": 81,
-    },
 }
 
 # What has become better since: the new figure, which may only fall, or None where a page came inside its budget.
 BETTER: dict[str, dict[str, int | None]] = {
     "4_practice/fast_attention": {"words": 2198, "words for each picture": 733, "visible lines": 219},
-    "6_tools/paper": {"library lines": 72},
 }
 
 # What each page may have today.
