@@ -11,7 +11,7 @@ from torch import nn
 
 from attnlib import KVCache, MultiHeadAttention, attention_weights, masks, reference
 from attnlib.kernels import explicit
-from attnlib.positions import Rotary
+from attnlib.positions import Rotary, T5RelativeBias
 from tests.oracles import D_K, D_MODEL, D_V, GROUPED_H, H_KV, B, H, L, NoArithmetic, S, draw
 from tests.tolerances import assert_close
 
@@ -1228,3 +1228,23 @@ def test_what_is_asked_for_is_made_on_the_device_and_of_the_dtype():
     layer = MultiHeadAttention(2, 8, qk_norm=nn.RMSNorm, device="meta", dtype=torch.bfloat16)
     assert {(p.device.type, p.dtype) for p in layer.parameters()} == {("meta", torch.bfloat16)}
     assert len(list(layer.parameters())) == 6
+
+
+@pytest.mark.parametrize("decoder", [False, True])
+def test_a_t5_layer_is_hugging_faces(decoder):
+    """No scale, no biases in the projections, and a learned bias by the distance, given from outside."""
+    from transformers.models.t5 import modeling_t5 as t5
+
+    config = t5.T5Config(d_model=17, d_kv=5, num_heads=3, is_decoder=decoder, attn_implementation="eager")
+    theirs = t5.T5Attention(config, has_relative_attention_bias=True, layer_idx=0).double().eval()
+    ours = MultiHeadAttention(3, 17, 5, 5, scale=1.0).double().eval()
+    relative = T5RelativeBias(3, bidirectional=not decoder).double()
+    with torch.no_grad():
+        mine = (ours.wq, ours.wk, ours.wv, ours.fc, relative)
+        others = (theirs.q, theirs.k, theirs.v, theirs.o, theirs.relative_attention_bias)
+        for module, other in zip(mine, others, strict=True):
+            module.weight.copy_(other.weight.normal_())
+    x = draw(B, L, 17)
+    mask = masks.causal() if decoder else None
+    added = None if mask is None else torch.zeros(L, L).double().masked_fill(~mask.dense(L, L), -1e300)[None, None]
+    assert_close(ours(x, mask=mask, bias=relative(L)), theirs(x, mask=added)[0])
