@@ -22,6 +22,7 @@ INPUTS = (
     "sphinx_extension",
     "chapters",
     "attnlib",
+    "benchmarks/results",
     "tools/build_book.py",
 )
 

@@ -22,6 +22,7 @@
 ``graphs``          layers as graphs: paths, and steps that wait
 ``contributions``   what each key adds to each query
 ``memory``          the peak of a computation, in bytes
+``traffic``         what a computation moves between a slow and a fast memory
 ``experiments``     what takes longer than a chapter's minute
 ``stored``          what they found
 ``machine``         what it was measured on

@@ -56,26 +56,18 @@ class Measures:
         self.places.setdefault(name, Counter())[place] += amount
 
 
-def problems_of_budget(notebook: NotebookNode, allowed: dict[str, int] | None = None) -> list[str]:
-    """Where a page exceeds its budget, or differs from what its row in the table of exceptions allows."""
-    allowed = allowed or {}
-    unknown = [f"the table names {name!r}, which is not measured" for name in allowed if name not in LIMITS]
+def problems_of_budget(notebook: NotebookNode) -> list[str]:
+    """Where a page exceeds its budget."""
     measures = measure(notebook)
-    return unknown + [
-        problem for name, (limit, _) in LIMITS.items() if (problem := _judge(name, measures, limit, allowed.get(name)))
+    return [
+        f"{name}: {measures.values[name]}, at most {limit}: {way}. Most: {_most(measures, name)}"
+        for name, (limit, way) in LIMITS.items()
+        if measures.values[name] > limit
     ]
 
 
-def _judge(name: str, measures: Measures, limit: int, allowed: int | None) -> str | None:
-    value = measures.values[name]
-    if allowed is not None and value <= limit:
-        return f"{name}: {value} is inside the budget: say None for the page in BETTER of tests/book/over_budget.py"
-    if allowed is not None and value < allowed:
-        return f"{name}: {value} is better than {allowed}: say so for the page in BETTER of tests/book/over_budget.py"
-    if value > (limit if allowed is None else allowed):
-        most = "; ".join(f"{place} ({amount})" for place, amount in measures.places.get(name, Counter()).most_common(4))
-        return f"{name}: {value}, at most {limit if allowed is None else allowed}: {LIMITS[name][1]}. Most: {most}"
-    return None
+def _most(measures: Measures, name: str) -> str:
+    return "; ".join(f"{place} ({amount})" for place, amount in measures.places.get(name, Counter()).most_common(4))
 
 
 def measure(notebook: NotebookNode) -> Measures:
@@ -260,12 +252,6 @@ def _library() -> set[str]:
 
 def _beginning(source: str) -> str:
     return next((line.strip() for line in source.splitlines() if line.strip()), "")[:60]
-
-
-def figures_of(notebook: NotebookNode) -> dict[str, int]:
-    """The row that a page of today would need in the table of exceptions."""
-    values = measure(notebook).values
-    return {name: values[name] for name, (limit, _) in LIMITS.items() if values[name] > limit}
 
 
 def as_notebook(markdown: str) -> NotebookNode:

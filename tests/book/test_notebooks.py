@@ -8,7 +8,6 @@ import yaml
 
 from tests.book.budget import as_notebook, problems_of_budget
 from tests.book.figures import problems_of_figures, repeated_names
-from tests.book.over_budget import AT_FIRST, BETTER, OVER_BUDGET
 from tests.book.questions import PAGES, problems_of_questions
 from tests.book.shape import problems_of_shape
 from tests.book.stored import problems_of_counts, problems_of_outputs, problems_of_tags, problems_of_twin
@@ -56,7 +55,7 @@ def test_a_chapter_has_its_shape(text):
 
 @every_chapter
 def test_a_page_keeps_its_budget(text):
-    problems = problems_of_budget(notebook(text), OVER_BUDGET.get(name(text)))
+    problems = problems_of_budget(notebook(text))
     assert not problems, f"{name(text)}:\n" + "\n".join(problems)
 
 
@@ -78,12 +77,6 @@ def test_a_page_without_code_keeps_its_budget_too():
 
 def test_the_first_page_keeps_its_budget():
     assert problems_of_budget(notebook(ROOT / "text" / "index.md")) == []
-
-
-def test_pages_that_came_before_the_budget_only_get_better():
-    for page, row in BETTER.items():
-        for name, figure in row.items():
-            assert figure is None or figure < AT_FIRST[page][name], f"{page}: {name} did not fall"
 
 
 @every_notebook

@@ -5,7 +5,7 @@ from copy import deepcopy
 import nbformat
 import pytest
 
-from tests.book.budget import LIMITS, figures_of, measure, problems_of_budget
+from tests.book.budget import LIMITS, measure, problems_of_budget
 from tests.book.good_chapter import COMPUTE, FIGURE, code_cells, replace_in_prose
 from tools.execute import ROOT
 
@@ -214,7 +214,6 @@ def test_every_limit_has_a_vandal():
 
 def test_a_good_chapter_is_inside_its_budget(good):
     assert problems_of_budget(good) == []
-    assert figures_of(good) == {}
 
 
 @pytest.mark.parametrize(("vandal", "name"), CAUGHT, ids=[vandal.__name__ for vandal, _ in CAUGHT])
@@ -242,14 +241,3 @@ def test_the_message_names_the_longest_section(good):
     spoilt = deepcopy(good)
     write_on(spoilt)
     assert "Most: section Weights (15" in "\n".join(problems_of_budget(spoilt))
-
-
-def test_a_page_over_its_budget_may_only_get_better(good):
-    spoilt = deepcopy(good)
-    write_wide(spoilt)
-    columns = measure(spoilt).values["columns"]
-    assert problems_of_budget(spoilt, {"columns": columns}) == []
-    assert f"at most {columns - 1}" in problems_of_budget(spoilt, {"columns": columns - 1})[0]
-    assert f"{columns} is better than {columns + 1}" in problems_of_budget(spoilt, {"columns": columns + 1})[0]
-    assert "is inside the budget" in problems_of_budget(good, {"columns": columns})[0]
-    assert "not measured" in problems_of_budget(good, {"colums": columns})[0]
