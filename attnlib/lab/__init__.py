@@ -11,6 +11,7 @@
 ``stories``         questions about small stories, after bAbI
 ``names``           names of two tokens that come again in a text
 ``recall``          pairs of which one is asked for; parity
+``prose``           this book's own prose, frozen: characters in batches, and counts of them
 ``digits``          handwritten digits, alone or on ticked lists, and models for them (needs scikit-learn)
 ``networks``        networks of people, and models that read them through a mask
 ``gridworld``       a grid to decide in: coins, two chests, a sign that is shown once
