@@ -16,10 +16,12 @@ The modules, each importing only from those above it:
 ``transformer``     the model of "Attention Is All You Need"
 ``recording``       ``record_attention``
 ``plot``            figures (needs matplotlib)
+``interop``         attnlib in other people's models
 ``lab``             what the book's chapters share
 ==================  ==================================================================
 
-``attnlib.plot``, ``attnlib.reference`` and ``attnlib.transformer`` are loaded when they are first asked for.
+``attnlib.interop``, ``attnlib.plot``, ``attnlib.reference`` and ``attnlib.transformer`` are loaded when they are first
+asked for.
 """
 
 from importlib import import_module
@@ -33,6 +35,7 @@ from attnlib.multihead import MultiHeadAttention
 from attnlib.recording import record_attention
 
 if TYPE_CHECKING:
+    from attnlib import interop as interop
     from attnlib import plot as plot
     from attnlib import reference as reference
     from attnlib import transformer as transformer
@@ -48,7 +51,7 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
-_LOADED_WHEN_ASKED_FOR = ("plot", "reference", "transformer")
+_LOADED_WHEN_ASKED_FOR = ("interop", "plot", "reference", "transformer")
 
 
 def __getattr__(name: str) -> ModuleType:
