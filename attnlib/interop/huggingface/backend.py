@@ -44,8 +44,8 @@ def register(name: str = "attnlib") -> None:
     zeros. :func:`attnlib.record_attention` shows the weights of every layer. ``output_attentions=True`` gives the
     weights before dropout.
 
-    A model that computes attention by itself is not changed by any backend. Some of them take attnlib's mask and compute
-    with it: they raise a RuntimeError that says so. Where there is a soft cap, as in Gemma 2, or a sink, as in GPT-OSS,
+    A model that computes attention by itself is not changed by any backend. Some of them compute with attnlib's mask,
+    too: they raise a RuntimeError that says so. Where there is a soft cap, as in Gemma 2, or a sink, as in GPT-OSS,
     all weights are stored, and a window saves nothing.
 
     Args:

@@ -45,7 +45,7 @@ def capped_attention(
         sinks: (H,).
 
     Returns:
-        The output (B, H, L, d_v), and the weights (B, H, L, S) before dropout: with sinks, their rows sum to less than
+        The output (B, H, L, d_v), and the weights (B, H, L, S) before dropout. With sinks their rows sum to less than
         1. A query that may attend to nothing gets zeros.
 
     Raises:

@@ -1,5 +1,6 @@
 """The tensor that carries a Mask through a model of Transformers, from its mask function to its attention layers."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,18 +15,22 @@ class StructuredMask(Tensor):
     """A bool tensor (B, 1, L, S) without numbers of its own, which stands for a Mask.
 
     Transformers takes nothing for a finished mask but a tensor with four axes. A model hands it on as it is; where a
-    model computes with it, which it does where it computes attention by itself, it raises: it has no numbers to give,
-    and a mask that seems to open everything would be wrong in silence.
+    model computes with it, which it does where it computes attention by itself, it raises: it has no numbers, and a
+    mask that seems to open everything would be wrong in silence.
+
+    ``contiguous()`` returns a plain float mask: ``generate`` asks for it beside a cache of a fixed size, because what
+    follows may be a compiled graph.
 
     Attributes:
         structure: who may attend to whom among L queries and ``keys`` keys, the last query at the last key; None where
             all may attend to all.
         keys: how many of the S keys there are; the others, of a cache with room for more, are not written yet.
+        numbers: makes the float mask, with all queries that there were.
 
     >>> import torch
     >>> from attnlib import masks
     >>> from attnlib.interop.huggingface.carrier import StructuredMask
-    >>> mask = StructuredMask.of(masks.causal(), 5, (2, 1, 3, 7), torch.device("cpu"))
+    >>> mask = StructuredMask.of(masks.causal(), 5, lambda: torch.zeros(2, 1, 3, 7), (2, 1, 3, 7), torch.device("cpu"))
     >>> mask.shape, mask.keys, mask[:, :, -2:, :].shape
     (torch.Size([2, 1, 3, 7]), 5, torch.Size([2, 1, 2, 7]))
     >>> mask + 1
@@ -36,14 +41,24 @@ follow; use attn_implementation="eager"
 
     structure: Mask | None
     keys: int
+    numbers: Callable[[], Tensor]
 
     @classmethod
     def of(
-        cls, structure: Mask | None, keys: int, shape: tuple[int, int, int, int], device: torch.device
+        cls,
+        structure: Mask | None,
+        keys: int,
+        numbers: Callable[[], Tensor],
+        shape: tuple[int, int, int, int],
+        device: torch.device,
     ) -> "StructuredMask":
         """Return the carrier of ``structure`` among ``keys`` keys, of ``shape`` (B, 1, L, S)."""
-        one = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)
-        return _with(one.expand(shape).as_subclass(cls), structure, keys)
+        carrier: Any = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device).expand(shape).as_subclass(cls)
+        carrier.structure, carrier.keys, carrier.numbers = structure, keys, numbers
+        return carrier
+
+    def __repr__(self) -> str:  # type: ignore[override]
+        return f"StructuredMask({self.structure}, keys={self.keys}, shape={tuple(self.shape)})"
 
     @classmethod
     def __torch_function__(
@@ -52,20 +67,16 @@ follow; use attn_implementation="eager"
         kwargs = kwargs or {}
         if function in _ASKS:
             return super().__torch_function__(function, types, args, kwargs)
-        keeps = function in _KEEPS or (function is Tensor.__getitem__ and _are_last_queries(args[1]))
-        if not keeps:
+        mask: StructuredMask = args[0]
+        if function is Tensor.contiguous:
+            return mask.numbers()[..., -mask.shape[-2] :, :].to(mask.device)
+        if not (function in _KEEPS or (function is Tensor.__getitem__ and _are_last_queries(args[1]))):
             raise RuntimeError(_refusal(function))
         with torch._C.DisableTorchFunctionSubclass():
-            # On the numbers that it has not: (B, 1, L, S) without storage, but of the right shape and device.
-            result = args[0] if function is Tensor.contiguous else function(*args, **kwargs)
+            result = function(*args, **kwargs)  # of the right shape and device, whatever stands in it
         if result.dtype != torch.bool:
             raise RuntimeError(_refusal(function))
-        return _with(result.as_subclass(cls), args[0].structure, args[0].keys)
-
-
-def _with(carrier: Any, structure: Mask | None, keys: int) -> StructuredMask:
-    carrier.structure, carrier.keys = structure, keys
-    return carrier
+        return cls.of(mask.structure, mask.keys, mask.numbers, tuple(result.shape), result.device)
 
 
 def _are_last_queries(index: Any) -> bool:
@@ -103,4 +114,4 @@ _ASKS = {
     Tensor.requires_grad.__set__,  # type: ignore[attr-defined]  # by checkpointing, which sets what it was
 }
 # What returns the same mask.
-_KEEPS = {Tensor.contiguous, Tensor.to, Tensor.cpu, Tensor.cuda, Tensor.clone, Tensor.detach}
+_KEEPS = {Tensor.to, Tensor.cpu, Tensor.cuda, Tensor.clone, Tensor.detach}

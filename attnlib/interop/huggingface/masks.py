@@ -7,7 +7,7 @@ float mask that Transformers' own ``eager`` attention adds: right in all cases, 
 
 import operator
 from collections.abc import Callable, Iterator
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import torch
@@ -61,7 +61,8 @@ def make_mask(**given: Any) -> Tensor | None:
     if structure is None and skips:
         return None
     shape = given["batch_size"], 1, given["q_length"], given["kv_length"]
-    return StructuredMask.of(structure, keys.number, shape, torch.device(given.get("device", "cpu")))
+    numbers = partial(masking_utils.eager_mask, **given)
+    return StructuredMask.of(structure, keys.number, numbers, shape, torch.device(given.get("device", "cpu")))
 
 
 class _NotKnownError(Exception):
@@ -85,9 +86,6 @@ def _needs_numbers(given: dict[str, Any]) -> bool:
     """Return whether the mask must be a tensor with numbers."""
     offset, padding = given.get("q_offset", 0), given.get("attention_mask")
     if given.get("use_vmap"):  # a function of the user's own
-        return True
-    if isinstance(offset, Tensor) and given["q_length"] == 1:
-        # Beside a cache of a fixed size a step may be compiled, with a mask that was made outside of it.
         return True
     if not is_plain(*(x for x in (offset, padding) if isinstance(x, Tensor))):
         return True
