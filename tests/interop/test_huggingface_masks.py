@@ -139,6 +139,8 @@ def test_bidirectional():
     assert make_mask(**arguments) is None
     assert make_mask(**{**arguments, "attention_mask": padding_of("all real", 11)}) is None
     assert_reads_as_it_is({**arguments, "attention_mask": padding_of("right", 11)})
+    # A cache with room: what the padding does not speak of is not real.
+    assert_reads_as_it_is({**arguments, "attention_mask": padding_of("left", 7)})
     never = {**arguments, "allow_is_bidirectional_skip": False}  # the caller adds what he gets
     assert torch.equal(make_mask(**never), torch.zeros(B, 1, 4, 11))
 

@@ -188,8 +188,8 @@ def _refuse_unknown(others: dict[str, Any]) -> None:
 
 
 def _attends_by_attnlib(module: nn.Module) -> bool:
-    config = getattr(module, "config", None)
-    return getattr(config, "_attn_implementation", None) in _names
+    name = getattr(getattr(module, "config", None), "_attn_implementation", None)
+    return isinstance(name, str) and name in _names
 
 
 recording.add_kind(_attends_by_attnlib)

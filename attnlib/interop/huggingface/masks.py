@@ -85,8 +85,6 @@ class _Keys(NamedTuple):
 def _needs_numbers(given: dict[str, Any]) -> bool:
     """Return whether the mask must be a tensor with numbers."""
     offset, padding = given.get("q_offset", 0), given.get("attention_mask")
-    if given.get("use_vmap"):  # a function of the user's own
-        return True
     if not is_plain(*(x for x in (offset, padding) if isinstance(x, Tensor))):
         return True
     if torch.device(given.get("device", "cpu")).type == "meta" or (padding is not None and padding.dim() != 2):
