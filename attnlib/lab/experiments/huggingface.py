@@ -40,17 +40,12 @@ def make(seed: int) -> ViTForImageClassification:
     """
     huggingface.register()
     torch.manual_seed(seed)
-    sizes: dict[str, Any] = {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-    }
-    image: dict[str, Any] = {"image_size": 8, "patch_size": 2, "num_channels": 1, "num_labels": 10}
-    none_is_dropped: dict[str, Any] = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    return ViTForImageClassification(
-        ViTConfig(**sizes, **image, **none_is_dropped, initializer_range=0.1, attn_implementation="attnlib")
-    )
+    options: dict[str, Any] = {
+        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "image_size": 8, "patch_size": 2, "num_channels": 1, "num_labels": 10, "initializer_range": 0.1,
+        "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "attn_implementation": "attnlib",
+    }  # fmt: skip
+    return ViTForImageClassification(ViTConfig(**options))
 
 
 def fit(
