@@ -7,6 +7,7 @@ pytest.importorskip("transformers")
 
 from transformers import masking_utils as theirs
 
+from attnlib.interop import huggingface
 from attnlib.interop.huggingface.carrier import StructuredMask
 from attnlib.interop.huggingface.masks import make_mask
 from attnlib.kernels.choice import choose
@@ -257,6 +258,7 @@ def test_whoever_computes_with_it_is_told(mask, worked_on):
 
 def test_a_model_of_packed_text_carries_documents():
     """From position_ids to the layer, with a window."""
+    huggingface.register()
     model = next(row for row in ARCHITECTURES if row.name == "mistral").make("attnlib")
     seen = []
     handle = model.model.layers[0].self_attn.register_forward_pre_hook(
