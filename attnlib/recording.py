@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from threading import Lock
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +48,8 @@ def record_attention(model: nn.Module) -> Iterator[Record]:
     """Record the attention weights of every :class:`MultiHeadAttention` in ``model`` while the block runs.
 
     The weights are those that ``need_weights=True`` gives. They are computed beside the output, which stays the same.
-    When the block ends, by an error too, the model is as it was before.
+    When the block ends, by an error too, the model is as it was before. Layers of Hugging Face's models are recorded
+    as well, where :mod:`attnlib.interop.huggingface` computes their attention.
 
     Every call is recorded, from whatever thread. With activation checkpointing a backward pass calls the layers again:
     let it stand after the block, or these calls are recorded too. A subclass of :class:`MultiHeadAttention` is
@@ -71,9 +73,9 @@ def record_attention(model: nn.Module) -> Iterator[Record]:
         raise RuntimeError(_INSIDE)
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
-    names: dict[MultiHeadAttention, list[str]] = {}  # a shared layer has several
+    names: dict[nn.Module, list[str]] = {}  # a shared layer has several
     for name, layer in model.named_modules(remove_duplicate=False):
-        if isinstance(layer, MultiHeadAttention):
+        if isinstance(layer, MultiHeadAttention) or any(is_of_kind(layer) for is_of_kind in _kinds):
             own = [part for part in name.split(".") if part != "_orig_mod"]  # which torch.compile puts in between
             names.setdefault(layer, []).append(".".join(own))
     if not names:
@@ -97,15 +99,51 @@ _observing = Lock()  # two threads may begin to look at one layer at a time
 
 
 @contextmanager
-def _shown(layer: MultiHeadAttention, observer: Callable[[Tensor], None]) -> Iterator[None]:
+def _shown(layer: nn.Module, observer: Callable[[Tensor], None]) -> Iterator[None]:
     """Call ``observer`` with the weights of every call of the layer, (B, H, L, S), before dropout, detached."""
     with _observing:
-        layer._observers = (*layer._observers, observer)
+        _observe(layer, (*_observers_of(layer), observer))
     try:
         yield
     finally:
         with _observing:
-            layer._observers = tuple(other for other in layer._observers if other is not observer)
+            _observe(layer, tuple(other for other in _observers_of(layer) if other is not observer))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Layers of other libraries that attend by attnlib: attnlib.interop says which they are, and shows their weights
+
+_kinds: list[Callable[[nn.Module], bool]] = []
+_guests: WeakKeyDictionary[nn.Module, tuple[Callable[[Tensor], None], ...]] = WeakKeyDictionary()
+
+
+def add_kind(is_of_kind: Callable[[nn.Module], bool]) -> None:
+    """From now on record the modules, too, of which ``is_of_kind`` says that they may attend."""
+    _kinds.append(is_of_kind)
+
+
+def is_watched(layer: nn.Module) -> bool:
+    """Return whether somebody looks at a layer of another library."""
+    return layer in _guests
+
+
+def show(layer: nn.Module, weights: Tensor) -> None:
+    """Show the weights (B, H, L, S) of one call of a layer to those who look at it."""
+    for observer in _guests.get(layer, ()):
+        observer(weights)
+
+
+def _observers_of(layer: nn.Module) -> tuple[Callable[[Tensor], None], ...]:
+    return layer._observers if isinstance(layer, MultiHeadAttention) else _guests.get(layer, ())
+
+
+def _observe(layer: nn.Module, observers: tuple[Callable[[Tensor], None], ...]) -> None:
+    if isinstance(layer, MultiHeadAttention):
+        layer._observers = observers
+    elif observers:
+        _guests[layer] = observers
+    else:
+        _guests.pop(layer, None)
 
 
 _open_blocks, _stance, _counting = 0, ExitStack(), Lock()

@@ -93,7 +93,7 @@ def test_a_missing_matplotlib_names_the_extra_to_install():
 def test_submodules_are_there_after_import_attnlib():
     pytest.importorskip("matplotlib")
     run = python(
-        "import sys, attnlib; assert {'plot', 'reference', 'transformer'} <= set(dir(attnlib)); "
+        "import sys, attnlib; assert {'interop', 'plot', 'reference', 'transformer'} <= set(dir(attnlib)); "
         "assert 'matplotlib' not in sys.modules and 'attnlib.transformer' not in sys.modules; "
         "print(attnlib.transformer.Transformer.__name__, attnlib.reference.softmax.__name__); "
         "assert 'matplotlib' not in sys.modules; print(attnlib.plot.head_grid.__name__, 'matplotlib' in sys.modules); "
@@ -128,6 +128,8 @@ def public():
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         if path.name == "__init__.py" or ".kernels." in name or ".lab." in name or name.endswith("plot"):
             continue
+        if ".huggingface." in name and not find_spec("transformers"):
+            continue
         module = importlib.import_module(name)
         for thing_name, thing in vars(module).items():
             listed = thing_name in getattr(module, "__all__", [thing_name])
@@ -155,7 +157,7 @@ def test_every_public_name_is_explained_with_an_example_that_runs(name):
 
 
 # What the examples of a module need beside torch and NumPy: the extras of pyproject.toml.
-NEEDED_BY = {"plot": ["matplotlib"], "lab": ["matplotlib", "IPython", "tqdm", "num2words"]}
+NEEDED_BY = {"interop": ["transformers"], "plot": ["matplotlib"], "lab": ["matplotlib", "IPython", "tqdm", "num2words"]}
 
 
 def docstrings():

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from attnlib.interop import huggingface as huggingface
     from attnlib.interop import pytorch as pytorch
 
 _LOADED_WHEN_ASKED_FOR = ("huggingface", "pytorch")

@@ -3,6 +3,7 @@
 ======================  ==========================================================================================
 ``decisions``           what a decision transformer gets of what is asked, three seeds, blocked, and its rivals
 ``graphs``              whom to trust in a network: three seeds of graph attention, its rivals, what breaks it
+``huggingface``         a vision transformer of Transformers learns one person's hand: five seeds, its rivals
 ``induction``           how a name that was said is said again: two layers learn it, and what they need
 ``language_model``      bits a character of a small language model, of counts and of a GRU, three seeds
 ``layers``              how long each kind of layer takes, for several lengths and sizes
