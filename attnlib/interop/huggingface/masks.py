@@ -126,7 +126,7 @@ def _read(function: Callable, keys: _Keys) -> Mask | None:
         return _chunks(holds["chunk_size"], holds["left_padding"], keys)
     if name == IMAGES:
         ids = keys.of(holds["block_sequence_ids"], fill=-1)
-        return masks.documents(ids) & _of_keys(ids >= 0)
+        return masks.documents(ids) & masks.keys(ids >= 0)
     if name == AND:
         return _all_of(_parts(function), keys)
     if name == OR:
@@ -175,19 +175,7 @@ def _padding(attention_mask: Tensor | None, keys: _Keys) -> Mask | None:
     if attention_mask is None:
         return None
     real = keys.of(attention_mask.bool(), fill=False)
-    if bool(real.all()):
-        return None
-    counts, places = real.sum(-1, keepdim=True), torch.arange(keys.number, device=real.device)
-    if torch.equal(real, places < counts):
-        return masks.padding(counts[:, 0])
-    if torch.equal(real, places >= keys.number - counts):
-        return ~masks.padding(keys.number - counts[:, 0])
-    return _of_keys(real)
-
-
-def _of_keys(real: Tensor) -> Mask:
-    """Return a mask of keys, (B, S), the same for all heads and queries."""
-    return masks.from_tensor(real[:, None, None])
+    return None if bool(real.all()) else masks.keys(real)
 
 
 def _both(left: Mask | None, right: Mask | None) -> Mask | None:
