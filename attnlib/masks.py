@@ -297,7 +297,7 @@ def documents(
     if each.dim() != 1:
         raise ValueError(f"lengths: expected one length for each document, got {tuple(each.shape)}")
     _longest("lengths", each)
-    return Documents(torch.arange(len(each), device=each.device).repeat_interleave(each))
+    return Documents(torch.arange(len(each), device=each.device).repeat_interleave(each.long()))
 
 
 def prefix(length: int) -> Mask:
@@ -388,12 +388,12 @@ class Keys(Mask):
 
     def allows(self, b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
         real = self.real.to(k.device)
-        return real[0, k] if len(real) == 1 else real[b, k]
+        return real[0, k] if real.shape[0] == 1 else real[b, k]
 
     def shape(self, L: int, S: int) -> tuple[int, ...]:
         if self.real.shape[-1] != S:
             raise ValueError(f"real: expected one value for each of S={S} keys, got {self.real.shape[-1]}")
-        return (len(self.real), 1, 1, S)
+        return (self.real.shape[0], 1, 1, S)
 
 
 @final

@@ -134,6 +134,12 @@ def test_documents_take_every_kind_of_whole_numbers(dtype):
     assert rows(masks.documents(np.array([4, 4, 9], dtype)), 3, 3) == ["■■·", "■■·", "··■"]
 
 
+@pytest.mark.parametrize("dtype", WHOLE)
+def test_lengths_of_documents_are_whole_numbers_of_every_kind(dtype):
+    lengths = torch.as_tensor(np.array([2, 0, 1], dtype))
+    assert rows(masks.documents(lengths=lengths), 3, 3) == ["■■·", "■■·", "··■"]
+
+
 def test_documents_see_only_themselves():
     assert rows(masks.documents([4, 4, 9, 4]), 4, 4) == ["■■·■", "■■·■", "··■·", "■■·■"]
 
@@ -529,3 +535,19 @@ def test_a_size_may_be_left_open_in_an_exported_graph():
     rows = torch.export.Dim("rows", min=4)
     program = torch.export.export(Window(), (torch.ones(6, 5),), dynamic_shapes=({0: rows},), strict=False)
     assert torch.equal(program.module()(torch.ones(8, 5)), masks.sliding_window(4).dense(8, 5))
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64])
+def test_keys_leave_the_batch_open_in_an_exported_graph(dtype):
+    class Attend(torch.nn.Module):
+        def forward(self, x, real):
+            return attention(x, x, x, masks.keys(real) & masks.causal())
+
+    def drawn(batch, length):
+        return torch.randn(batch, H, length, 5), (torch.rand(batch, length) < 0.6).to(dtype)
+
+    batch, length = torch.export.Dim("batch", min=2), torch.export.Dim("length", min=2)
+    shapes = ({0: batch, 2: length}, {0: batch, 1: length})
+    program = torch.export.export(Attend(), drawn(3, 7), dynamic_shapes=shapes)
+    other = drawn(2, 11)
+    assert_close(program.module()(*other), Attend()(*other))
