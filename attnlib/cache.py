@@ -174,9 +174,11 @@ class KVCache(_Kept):
     past query is not needed again. Room is doubled when it runs out, so that a step copies its own token and no other.
     Where gradients are recorded the past is copied instead, and they flow through it.
 
-    **A window.** With ``window=w`` a query attends to the last w keys at most, its own among them, as under
-    ``masks.sliding_window(w)``, and what no later query can reach is dropped: memory stays bounded, however long the
-    text. Positions go on, since ``len(cache)`` counts what was dropped too; masks and biases are those of all tokens.
+    **A window.** With ``window=w`` a query attends to the last w keys up to its own at most, as under
+    ``masks.causal() & masks.sliding_window(w)``, and what no later query can reach is dropped: memory stays bounded,
+    however long the text. Whether a query sees new tokens after its own, the mask says, as without a window. Positions
+    go on, since ``len(cache)`` counts what was dropped too; masks and biases are those of all tokens. Weights have a
+    column for each key that was kept, and for each new one.
 
     A layer refuses a cache that another layer has written to. ``copy.copy(cache)`` goes on by itself, for two answers
     to one prompt; so does ``copy.deepcopy(cache)``, which any layer may write to.
@@ -228,6 +230,8 @@ class KVCache(_Kept):
     def crop(self, length: int) -> None:
         """Forget what came after the first ``length`` tokens, as when a draft is rejected (speculative decoding).
 
+        With a length of 0 all is forgotten, under a window too.
+
         Raises:
             ValueError: if there are fewer tokens, or the window has dropped what would be needed.
             TypeError: if ``length`` is not a whole number.
@@ -242,20 +246,23 @@ class KVCache(_Kept):
         length = whole_number("length", length, at_least=0)
         if length > self.length:
             raise ValueError(f"length: expected at most the {self.length} tokens of the cache, got {length}")
-        kept = self._kept - (self.length - length)
-        needed = length if self.window is None else min(length, self.window - 1)
-        if kept < needed:
-            first = self.length - self._kept
+        if length == self.length:
+            return
+        dropped = self.length - self._kept
+        shortest = dropped + self.window - 1 if dropped and self.window is not None else 0
+        if 0 < length < shortest:
             raise ValueError(
-                f"length: expected at least {first + needed}, since the window has dropped the first {first} tokens, "
+                f"length: expected 0, or at least {shortest}, since the window has dropped the first {dropped} tokens, "
                 f"got {length}"
             )
+        kept = max(length - dropped, 0)
         # Rows may be written that were returned before: a copy of its own, so that those do not change.
         if self._key is not None:
             self._key, self._value = (self._rows(x).narrow(-2, 0, kept).clone() for x in (self._key, self._value))
         self.length, self._first, self._kept = length, 0, kept
         if not length:
             self._key = self._value = None
+            self.is_finite = True
 
     _WAY = "make one KVCache() for each layer"
 
@@ -366,7 +373,7 @@ def _append(
         new: (B, H_kv, L, d).
         start: the first of the old rows that are wanted.
         past: how many they are.
-        room: for how many rows room is made, at least. Default: the double of the old ones.
+        room: for how many rows room is made, at least; never for less than the double of the old ones.
         in_place: whether the buffer may be written to.
     """
     L = new.shape[-2]
@@ -378,7 +385,7 @@ def _append(
     if buffer is None and (room is None or room <= L):
         return new.clone(memory_format=torch.contiguous_format), 0
     if buffer is None or start + past + L > buffer.shape[-2]:
-        grown = new.new_empty(*new.shape[:-2], max(past + L, 2 * past if room is None else room), new.shape[-1])
+        grown = new.new_empty(*new.shape[:-2], max(past + L, 2 * past, room or 0), new.shape[-1])
         if buffer is not None:
             grown.narrow(-2, 0, past).copy_(buffer.narrow(-2, start, past))
         buffer, start = grown, 0

@@ -709,6 +709,15 @@ def test_a_window_gives_what_its_mask_gives_without_a_cache(sizes, kind, rotary,
 
 
 @torch.no_grad()
+def test_a_window_leaves_what_follows_a_query_to_the_mask():
+    layer, x, cache = MultiHeadAttention(H, D_MODEL, D_K, D_V).double().eval(), draw(B, 7, D_MODEL), KVCache(window=2)
+    layer(x[:, :3], cache=cache)
+    output = layer(x[:, 3:], cache=cache, need_weights=True)  # tokens 3 … 6 see each other, and token 2 by the window
+    assert_close(output, layer(x, mask=masks.sliding_window(2, ahead=7))[:, 3:])
+    assert layer.attn.shape == (B, H, 4, 5)
+
+
+@torch.no_grad()
 def test_a_window_bounds_what_is_kept():
     cache, places = KVCache(window=5), set()
     cache.append(*tokens(40))
@@ -791,13 +800,53 @@ def test_a_draft_under_a_window_can_be_rejected_as_far_as_it_is_kept():
     cache.append(*(x[..., :5, :] for x in texts))
     cache.append(*(x[..., 5:, :] for x in texts))  # the draft; tokens 2, 3 and 4 are kept before it
     with pytest.raises(
-        ValueError, match="length: expected at least 5, since the window has dropped the first 2 tokens, got 4"
+        ValueError, match="length: expected 0, or at least 5, since the window has dropped the first 2 tokens, got 4"
     ):
         cache.crop(4)
     cache.crop(6)
     new = tokens(1)
     assert torch.equal(cache.append(*new)[0], torch.cat([texts[0][..., 3:6, :], new[0]], dim=-2))
     assert len(cache) == 7
+
+
+@torch.no_grad()
+def test_room_is_doubled_where_more_comes_than_was_said():
+    cache, places = KVCache(capacity=4), set()
+    for _ in range(60):
+        key, _ = cache.append(*tokens(1))
+        places.add((key.untyped_storage().data_ptr(), key.untyped_storage().nbytes()))
+    assert len(places) <= 5  # 4, 8, 16, 32, 64 rows
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("window", [None, 1, 4])
+def test_all_can_be_forgotten_under_a_window_too(window):
+    cache = KVCache(window=window)
+    for _ in range(9):
+        cache.append(*tokens(1))
+    cache.append(*(x * math.inf for x in tokens(1)))
+    cache.crop(0)
+    assert len(cache) == 0
+    assert repr(cache) == "KVCache(empty)"
+    new = tokens(2)
+    assert torch.equal(cache.append(*new)[0], new[0])
+    assert len(cache) == 2
+    assert cache.is_finite
+
+
+@torch.no_grad()
+def test_how_far_a_cache_under_a_window_can_be_cropped():
+    cache = KVCache(window=4)
+    cache.append(*tokens(6))
+    cache.append(*tokens(3))  # tokens 3 … 8 are kept
+    for length in (1, 2, 5):
+        with pytest.raises(ValueError, match=f"expected 0, or at least 6, .* the first 3 tokens, got {length}"):
+            cache.crop(length)
+    place = cache.key.data_ptr()
+    cache.crop(9)  # nothing to forget, nothing to copy
+    assert cache.key.data_ptr() == place
+    cache.crop(6)
+    assert cache.append(*tokens(1))[0].shape[-2] == 4
 
 
 def test_a_cache_says_what_it_holds():
