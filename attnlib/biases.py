@@ -18,10 +18,13 @@ class ByDistance:
 
     Positions are counted in keys, as masks count them: the last query stands at the last key. Give it as ``bias=``; it
     fits any number of queries and keys, so that it goes on under a cache, and what a mask closes is never made of it.
-    It gets no gradient.
+    It gets no gradient, and neither do tensors that it is made of.
 
     Attributes:
         num_heads: H, or 1 for all heads alike.
+
+    Raises:
+        ValueError: on use, if ``values`` returns another shape than (H, n).
 
     >>> import torch
     >>> from attnlib import attention, masks
@@ -55,10 +58,12 @@ class ByDistance:
             device: where it is made.
         """
         (first, last), (start, stop) = rows, columns
+        if first == last:
+            return torch.zeros(1, self.num_heads, 0, stop - start, dtype=dtype, device=device)
         # From the last of the queries and the first of the keys to the reverse.
         distances = torch.arange(start - (last - 1) - offset, stop - first - offset, device=device)
         precise = torch.promote_types(dtype, torch.float32)  # half precision cannot count to 4000
-        return spread(self.values(distances, precise).to(dtype), last - first, stop - start)
+        return spread(self.values(distances, precise).detach().to(dtype), last - first, stop - start)
 
 
 def spread(values: Tensor, L: int, S: int) -> Tensor:

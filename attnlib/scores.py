@@ -252,11 +252,24 @@ def _simplified(mask: Mask, L: int) -> Mask | None:
     return None if isinstance(mask, Causal) and bool(L == 1) else mask
 
 
+def _check_values(bias: ByDistance, device: torch.device) -> None:
+    """Ask somebody's own rule once, about keys at their query: what it raises, or gets wrong, shows here."""
+    H = bias.num_heads
+    values = bias.values(torch.zeros(H + 1, dtype=torch.int64, device=device), torch.float32)
+    if not isinstance(values, Tensor):
+        raise TypeError(f"{type(bias).__name__}.values: expected a tensor, got {type(values).__name__}")
+    if tuple(values.shape) != (H, H + 1):
+        wanted = f"(H, n) = {(H, H + 1)} of {H + 1} distances"
+        raise ValueError(f"{type(bias).__name__}.values: expected {wanted}, got {tuple(values.shape)}")
+
+
 def _check_bias(bias: Tensor | ByDistance, shape: Sequence[int], device: torch.device) -> None:
     if isinstance(bias, ByDistance):
         heads = shape[-3] if len(shape) > 2 else 1
         if bias.num_heads not in (1, heads):
             raise ValueError(f"bias: expected one of {heads} heads, got {type(bias).__name__} of {bias.num_heads}")
+        if not type(bias).__module__.startswith("attnlib."):
+            _check_values(bias, device)
         return
     if not isinstance(bias, Tensor):
         raise TypeError(f"bias: expected a tensor, got {type(bias).__name__}")

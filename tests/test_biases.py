@@ -171,6 +171,43 @@ def test_what_does_not_fit():
     assert repr(ALiBi(3)) == "ALiBi(3)"
 
 
+class Own(ByDistance):
+    num_heads = 2
+
+    def __init__(self, values):
+        self.values = values
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "message"),
+    [
+        (lambda d, dtype: d.to(dtype), ValueError, r"Own.values: expected \(H, n\) = \(2, 3\) .*, got \(3,\)"),
+        (lambda d, dtype: torch.stack([d, d], -1).to(dtype), ValueError, r"got \(3, 2\)"),
+        (lambda d, dtype: torch.stack([d, d, d]).to(dtype), ValueError, r"got \(3, 3\)"),
+        (lambda d, dtype: None, TypeError, r"Own.values: expected a tensor, got NoneType"),
+    ],
+)
+def test_a_rule_of_another_shape_is_refused_before_the_cache_grows(values, error, message):
+    attend, cache = MultiHeadAttention(2, 4), KVCache()
+    with pytest.raises(error, match=message):
+        attend(torch.zeros(1, 3, 4), bias=Own(values), cache=cache)
+    assert len(cache) == 0
+
+
+@pytest.mark.parametrize("length", [7, 300])
+def test_a_rule_gets_no_gradient_by_any_kernel(length):
+    slope, x = torch.ones(2, 1, requires_grad=True), draw(1, 2, length, D_K, requires_grad=True)
+    bias = Own(lambda distances, dtype: slope.to(dtype) * -distances.abs())
+    for mask in (masks.causal(), masks.causal() & masks.sliding_window(3)):
+        attention(x, x, x, mask, bias=bias).sum().backward()
+        assert slope.grad is None
+
+
+def test_no_queries_and_no_keys(compute):
+    nothing = draw(B, H, 0, D_K)
+    assert compute(nothing, nothing, nothing, bias=ALiBi(H)).shape == nothing.shape
+
+
 def test_blocks_are_chosen_as_without_a_bias():
     window = masks.causal() & masks.sliding_window(8)
     for bias in (None, ALiBi(H)):
