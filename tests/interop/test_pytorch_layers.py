@@ -8,7 +8,7 @@ from torch import nn
 
 from attnlib import MultiHeadAttention, masks
 from attnlib.interop import pytorch
-from attnlib.positions import Rotary
+from attnlib.positions import ALiBi, Rotary
 from tests.oracles import B, L, NoArithmetic, S, draw
 from tests.tolerances import assert_close
 
@@ -298,6 +298,17 @@ def test_our_masks_mean_the_same_there(mask, shape, biased):
     assert tuple(blocked.shape) == ((B * H, L, S) if biased else shape)
     expected = pytorch.from_torch(layer)(x, memory, mask=mask, bias=bias)
     assert_close(layer(x, memory, memory, attn_mask=blocked, need_weights=False)[0], expected)
+
+
+@pytest.mark.parametrize("mask", [masks.causal(), masks.padding([5, 3]), masks.causal() & masks.sliding_window(2)])
+def test_a_bias_by_the_distance_means_the_same_there(mask):
+    layer, x = theirs(batch_first=True), tokens(S)
+    blocked = pytorch.to_attn_mask(mask, B, H, S, S, bias=ALiBi(H))
+    assert blocked.shape == (B * H, S, S)
+    assert blocked.dtype == torch.get_default_dtype()
+    expected = pytorch.from_torch(layer)(x, mask=mask, bias=ALiBi(H))
+    # The slopes of three heads are powers of two: exact in float32.
+    assert_close(layer(x, x, x, attn_mask=blocked.double(), need_weights=False)[0], expected)
 
 
 def test_a_single_query_under_a_causal_mask_may_attend_to_all():

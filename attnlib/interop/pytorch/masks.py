@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from attnlib import masks
+from attnlib.biases import ByDistance
 from attnlib.checks import whole_number
 from attnlib.masks import Mask
 from attnlib.scores import Scores
@@ -83,7 +84,7 @@ def to_attn_mask(
     L: int,
     S: int,
     *,
-    bias: Tensor | None = None,
+    bias: Tensor | ByDistance | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
     """Return the ``attn_mask`` with which :class:`torch.nn.MultiheadAttention` does what ``mask`` says.
@@ -94,7 +95,8 @@ def to_attn_mask(
         H: the number of heads.
         L: the number of queries.
         S: the number of keys.
-        bias: float, added to the scores: (L, S) or (B|1, H|1, L|1, S|1).
+        bias: float, added to the scores: (L, S) or (B|1, H|1, L|1, S|1); or a rule by the distance, which is made of
+            torch's default dtype.
         device: where the mask is made, and where a mask or a bias that is a tensor lies. Default: torch's default
             device.
 
@@ -118,8 +120,8 @@ def to_attn_mask(
     device = torch.get_default_device() if device is None else torch.device(device)
     scores = Scores.of(mask, bias, shape, device)
     blocked = torch.zeros(L, S, dtype=torch.bool, device=device) if scores.mask is None else ~scores.allowed()
-    if bias is not None:
-        blocked = torch.zeros_like(bias).masked_fill(blocked, -math.inf) + bias
+    added = scores.bias_among(torch.get_default_dtype())
+    blocked = blocked if added is None else added.masked_fill(blocked, -math.inf)
     if blocked.dim() == 2 or blocked.shape[:2] == (1, 1):
         return blocked.reshape(blocked.shape[-2:]).expand(L, S).clone()
     return blocked.expand(shape).flatten(0, 1)
