@@ -353,6 +353,12 @@ class OwnHeads(masks.Mask):
         (lambda: pytorch.from_masks(torch.ones(6, L, S) > 0), ValueError, "num_heads: expected the number of heads"),
         (lambda: pytorch.from_masks(torch.ones(5, L, S) > 0, num_heads=H), ValueError, "with H = 3, got"),
         (lambda: pytorch.from_masks(torch.ones(L) > 0), ValueError, r"expected \(L, S\) or \(B·H, L, S\), got \(5,\)"),
+        (
+            lambda: pytorch.from_masks(torch.ones(H, L, S) > 0, torch.ones(2, S) > 0, num_heads=H),
+            ValueError,
+            r"key_padding_mask: expected \(B, S\) of attn_mask \(3, 5, 7\), got \(2, 7\)",
+        ),
+        (lambda: pytorch.from_masks(torch.ones(L, 1) > 0, torch.ones(2, S) > 0), ValueError, "attn_mask .*, got"),
         (lambda: pytorch.from_masks(None, torch.ones(S) > 0), ValueError, r"key_padding_mask: expected \(B, S\)"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from attnlib import MultiHeadAttention, record_attention
+from attnlib import MultiHeadAttention, masks, record_attention
 from attnlib.interop import pytorch
 from attnlib.interop.pytorch import TorchMultiHeadAttention, replace_attention
 from tests.oracles import B, L, NoArithmetic, S, draw
@@ -250,9 +250,17 @@ def test_a_query_that_may_attend_to_nothing_gets_the_output_bias():
         (lambda m, x: m(x, x[..., 1:], x), ValueError, "key: expected"),
         (lambda m, x: m(x, x, x[:, 1:]), ValueError, r"value: expected as many tokens as key, \(2, 5\), got \(2, 4\)"),
         (lambda m, x: m(x, x[0], x[0]), ValueError, "key: expected"),
-        (lambda m, x: m(x, x, x, attn_mask=torch.ones(L, L + 1) > 0), ValueError, "mask: expected"),
-        (lambda m, x: m(x, x, x, attn_mask=torch.ones(3, L, L) > 0), ValueError, "with H = 2, got"),
-        (lambda m, x: m(x, x, x, key_padding_mask=torch.ones(B, L + 1) > 0), ValueError, "mask: expected"),
+        (lambda m, x: m(x, x, x, attn_mask=torch.ones(L, L + 1) > 0), ValueError, "attn_mask: expected"),
+        (
+            lambda m, x: m(x, x, x, key_padding_mask=torch.ones(B, L + 1) > 0),
+            ValueError,
+            r"key_padding_mask: expected \(B, S\) = \(2, 5\), got \(2, 6\)",
+        ),
+        (
+            lambda m, x: m(x, x, x, attn_mask=masks.causal(), is_causal=True, need_weights=False),
+            TypeError,
+            "attn_mask: expected a bool or a float tensor, got Causal",
+        ),
         (
             lambda m, x: m(x, x, x, key_padding_mask=torch.ones(B, L).int()),
             TypeError,
@@ -265,6 +273,38 @@ def test_what_does_not_fit_is_refused(call, error, words):
     _, ours = layer(batch_first=True)
     with pytest.raises(error, match=words):
         call(ours, draw(B, L, WIDTH))
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("batched", [False, True])
+def test_no_mask_is_stretched_over_what_it_was_not_made_for(batch_first, batched):
+    """Of a batch as large as the number of heads, or of one, a mask of another shape would fit by chance."""
+    theirs, ours = layer(batch_first=batch_first)
+    x = draw(H, L, WIDTH) if batched else draw(L, WIDTH)
+    x = x.transpose(0, 1) if batched and not batch_first else x
+    opened, each = torch.zeros(1, dtype=torch.bool), H * H if batched else H
+    for shape, padding in (
+        ((1, L), None),
+        ((L, 1), None),
+        ((H if batched else 2 * H, L, L), None),
+        ((each, 1, L), None),
+        (None, (1, L) if batched else (1, 1, L)),
+        ((1, L), (H, L) if batched else (L,)),
+        ((L, L), (1, L) if batched else (1, 1, L)),
+    ):
+        given = {
+            "attn_mask": None if shape is None else opened.expand(shape),
+            "key_padding_mask": None if padding is None else opened.expand(padding),
+        }
+        for need_weights in (False, True):
+            with pytest.raises((RuntimeError, AssertionError)):
+                theirs(x, x, x, need_weights=need_weights, **given)
+            with pytest.raises(ValueError, match=r"(attn|key_padding)_mask: expected"):
+                ours(x, x, x, need_weights=need_weights, **given)
+    with pytest.raises(
+        ValueError, match=r"attn_mask: expected \(L, S\) = \(5, 5\) or \((B·)?H, L, S\) = \([24], 5, 5\), got"
+    ):
+        ours(x, x, x, attn_mask=opened.expand(3, L, L))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from attnlib.checks import whole_number
 from attnlib.masks import Mask
 from attnlib.scores import Scores
 
-__all__ = ["from_masks", "open_and_shift", "to_attn_mask", "to_key_padding_mask"]
+__all__ = ["check_bool_or_float", "from_masks", "open_and_shift", "to_attn_mask", "to_key_padding_mask"]
 
 
 def from_masks(
@@ -56,13 +56,18 @@ def open_and_shift(
     """
     parts = []
     if attn_mask is not None:
-        _check_bool_or_float("attn_mask", attn_mask)
+        check_bool_or_float("attn_mask", attn_mask)
         parts.append(_with_heads(attn_mask, num_heads))
     if key_padding_mask is not None:
-        _check_bool_or_float("key_padding_mask", key_padding_mask)
+        check_bool_or_float("key_padding_mask", key_padding_mask)
         if key_padding_mask.dim() != 2:
             raise ValueError(f"key_padding_mask: expected (B, S), got {tuple(key_padding_mask.shape)}")
         parts.append(key_padding_mask[:, None, None])
+    if attn_mask is not None and key_padding_mask is not None:
+        pairs, (B, S) = parts[0], key_padding_mask.shape
+        if pairs.shape[-1] != S or (pairs.dim() == 4 and pairs.shape[0] != B):
+            wanted = f"(B, S) of attn_mask {tuple(attn_mask.shape)}"
+            raise ValueError(f"key_padding_mask: expected {wanted}, got {tuple(key_padding_mask.shape)}")
     allowed: Tensor | None = None
     bias: Tensor | None = None
     for part in parts:
@@ -157,7 +162,7 @@ def to_key_padding_mask(mask: Mask, B: int, S: int, *, device: torch.device | st
     return ~allowed[:, 0, 0].expand(B, S)
 
 
-def _check_bool_or_float(name: str, mask: Tensor) -> None:
+def check_bool_or_float(name: str, mask: Tensor) -> None:
     if not isinstance(mask, Tensor):
         raise TypeError(f"{name}: expected a bool or a float tensor, got {type(mask).__name__}")
     if mask.dtype != torch.bool and not mask.is_floating_point():

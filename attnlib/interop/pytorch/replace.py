@@ -1,5 +1,6 @@
 """Somebody else's model on attnlib: every ``nn.MultiheadAttention`` in it, with its parameters and its contract."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnlib import checks, functional, masks
-from attnlib.interop.pytorch.masks import open_and_shift
+from attnlib.interop.pytorch.masks import check_bool_or_float, open_and_shift
 from attnlib.masks import Mask
 from attnlib.modes import is_plain
 from attnlib.multihead import MultiHeadAttention
@@ -195,6 +196,8 @@ class TorchMultiHeadAttention(nn.MultiheadAttention):
             return self._nested(query, key, value, key_padding_mask, attn_mask, **options)
         is_self = query is key and key is value  # asked first: a view of a tensor is another one
         self._check(query, key, value)
+        if not query.is_nested:
+            self._check_masks(query, key, attn_mask, key_padding_mask)
         batched, seq_first = query.dim() == 3, query.dim() == 3 and not self.batch_first
         if seq_first:
             query, key, value = (x.transpose(0, 1) for x in (query, key, value))
@@ -204,7 +207,7 @@ class TorchMultiHeadAttention(nn.MultiheadAttention):
         mask: Mask | Tensor | None
         L, S = query.shape[1], key.shape[1]
         hinted = is_causal and key_padding_mask is None and not need_weights
-        if hinted and L == S and attn_mask is not None and attn_mask.shape[-2:] == (L, S):
+        if hinted and L == S and attn_mask is not None:
             _check_hint(attn_mask, self.num_heads)
             mask, bias = masks.causal(), None
         else:
@@ -229,6 +232,26 @@ class TorchMultiHeadAttention(nn.MultiheadAttention):
         if value.shape[:-1] != key.shape[:-1]:
             wanted, found = tuple(key.shape[:-1]), tuple(value.shape[:-1])
             raise ValueError(f"value: expected as many tokens as key, {wanted}, got {found}")
+
+    def _check_masks(
+        self, query: Tensor, key: Tensor, attn_mask: Tensor | None, key_padding_mask: Tensor | None
+    ) -> None:
+        """Check that the masks are of torch's shapes: one of (B, L, S), say, would be taken for that of the heads."""
+        axis = int(
+            query.dim() == 3 and self.batch_first
+        )  # of the tokens; what else stands before the last is the batch
+        batch, L, S = query.shape[1 - axis : -1 - axis], query.shape[axis], key.shape[axis]
+        if attn_mask is not None:
+            check_bool_or_float("attn_mask", attn_mask)
+            each = (math.prod(batch) * self.num_heads, L, S)
+            if tuple(attn_mask.shape) not in ((L, S), each):
+                wanted = f"(L, S) = {(L, S)} or ({'B·' * len(batch)}H, L, S) = {each}"
+                raise ValueError(f"attn_mask: expected {wanted}, got {tuple(attn_mask.shape)}")
+        if key_padding_mask is not None:
+            check_bool_or_float("key_padding_mask", key_padding_mask)
+            if tuple(key_padding_mask.shape) != (*batch, S):
+                wanted = f"{'(B, S)' if batch else '(S,)'} = {(*batch, S)}"
+                raise ValueError(f"key_padding_mask: expected {wanted}, got {tuple(key_padding_mask.shape)}")
 
     def _projected(self, query: Tensor, key: Tensor, value: Tensor, is_self: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Project to (B, L, E), (B, S, E), (B, S, E); self-attention in one product."""
