@@ -186,7 +186,8 @@ class KVCache(_Kept):
     For cross-attention, :meth:`attnlib.MultiHeadAttention.remember` makes a :class:`attnlib.cache.Memory`.
 
     Args:
-        capacity: make room for so many tokens at once, where it is known how many will come.
+        capacity: make room for so many tokens at once, where it is known how many will come. Beside a window it does
+            nothing: room is made for 2·w.
         window: w, how many keys a query may attend to. Default: all.
 
     Raises:
@@ -201,6 +202,8 @@ class KVCache(_Kept):
     >>> key.shape, value.shape, len(cache)
     (torch.Size([1, 2, 3, 4]), torch.Size([1, 2, 3, 5]), 3)
     """
+
+    _WAY = "make one KVCache() for each layer"
 
     def __init__(self, *, capacity: int | None = None, window: int | None = None):
         super().__init__()
@@ -263,8 +266,6 @@ class KVCache(_Kept):
         if not length:
             self._key = self._value = None
             self.is_finite = True
-
-    _WAY = "make one KVCache() for each layer"
 
     def check_mask(self, mask: Mask | Tensor | None) -> None:
         """Check that lengths do not end before the new tokens: those of the prompts would close what is written to all.

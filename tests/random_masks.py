@@ -9,6 +9,7 @@ import torch
 from hypothesis import strategies as st
 
 from attnlib import masks
+from attnlib.masks import LastKeys
 
 
 class Repeated(masks.Mask):
@@ -64,6 +65,7 @@ KINDS_WITH_A_SHAPE = [
     "pairs of each example",
     "pairs of each head",
     "own",
+    "last of more keys",
 ]
 KINDS = [*KINDS_WITH_A_SHAPE, "own without a shape"]  # the last has no dense form where it looks at b or h
 
@@ -105,6 +107,10 @@ def leaves(draw, B, H, L, S, *, kinds=KINDS):
             pattern = random.random(sizes) < 0.6
             mask = RepeatedFor(pattern, B, H) if kind == "own" else Repeated(pattern)
             return mask, mask.array(B, H, L, S)
+        case "last of more keys":  # what a cache makes of a mask when its window has dropped some
+            first = draw(st.integers(1, 9))
+            mask, array = draw(leaves(B, H, L, S + first, kinds=KINDS_WITH_A_SHAPE))
+            return LastKeys(mask, first), array if array.shape[-1] == 1 else array[..., first:]
     shape = {"pairs": (L, S), "pairs of each example": (B, 1, L, S), "pairs of each head": (1, H, 1, S)}[kind]
     allowed = random.random(shape) < draw(st.sampled_from([0.05, 0.5, 0.95]))
     return masks.from_tensor(torch.from_numpy(allowed)), allowed

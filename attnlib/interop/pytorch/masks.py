@@ -163,6 +163,12 @@ def to_key_padding_mask(mask: Mask, B: int, S: int, *, device: torch.device | st
 
 
 def check_bool_or_float(name: str, mask: Tensor) -> None:
+    """Check that a mask of torch's is a bool or a float tensor.
+
+    >>> import torch
+    >>> from attnlib.interop.pytorch.masks import check_bool_or_float
+    >>> check_bool_or_float("attn_mask", torch.zeros(2, 2))
+    """
     if not isinstance(mask, Tensor):
         raise TypeError(f"{name}: expected a bool or a float tensor, got {type(mask).__name__}")
     if mask.dtype != torch.bool and not mask.is_floating_point():
