@@ -79,9 +79,11 @@ def check_memory(
     of_layers = [caches] if isinstance(caches, LayerCache) else caches or []
     if len(of_layers) != len(layers):
         raise ValueError(f"cache: expected that of {len(layers)} layers, got {len(of_layers)}")
+    _check_each_its_own([cache.past for cache in of_layers])
     for cache, layer in zip(of_layers, layers, strict=True):
         for kept, attention in ((cache.memory, layer.cross_attention), (cache.past, layer.self_attention)):
             kept.check_fits(batch, x.dtype, x.device, attention.d_k, attention.d_v)
+            kept.check_belongs(attention)
         other = len(cache.past), len(cache.memory)
         if other != (past, S):
             wanted = f"the same number of tokens in every layer, got (past, memory) = {(past, S)} and {other}"
@@ -98,6 +100,7 @@ def past_of(caches: list[KVCache] | None, layers: Sequence[EncoderLayer], x: Ten
         raise TypeError(f"cache: expected a list of KVCache, one for each layer, got {found}")
     if len(caches) != len(layers):
         raise ValueError(f"cache: expected that of {len(layers)} layers, got {len(caches)}")
+    _check_each_its_own(caches)
     past = caches[0].length
     for cache, layer in zip(caches, layers, strict=True):
         attention = layer.self_attention
@@ -107,6 +110,12 @@ def past_of(caches: list[KVCache] | None, layers: Sequence[EncoderLayer], x: Ten
             wanted = f"the same number of tokens in every layer, got {past} and {cache.length}"
             raise ValueError(f"cache: expected {wanted}")
     return past
+
+
+def _check_each_its_own(caches: Sequence[KVCache]) -> None:
+    """Check that no two layers would write to one cache: an empty one is nobody's yet."""
+    if len({id(cache) for cache in caches}) < len(caches):
+        raise ValueError("cache: expected one for each layer, got one for several")
 
 
 def scores_shape(x: Tensor, S: int, attention: MultiHeadAttention) -> tuple[int, ...]:

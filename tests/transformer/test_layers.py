@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from attnlib import KVCache, masks, reference
-from attnlib.transformer import DecoderLayer, Encoder, EncoderLayer, LayerCache, Residual
+from attnlib.transformer import Decoder, DecoderLayer, Encoder, EncoderLayer, LayerCache, Residual
 from tests.oracles import NoArithmetic, draw
 from tests.tolerances import assert_close
 from tests.transformer.peers import (
@@ -392,12 +392,25 @@ def test_layers_may_keep_windows_of_their_own():
     assert_close(found, encoder.norm(far(near(x, masks.causal() & masks.sliding_window(2)), masks.causal())))
 
 
+def test_caches_of_decoder_layers_that_are_anothers_are_refused_before_one_is_written_to():
+    decoder, x, memory = random_weights(Decoder(2, **SIZES)), draw(B, L, D_MODEL), draw(B, S, D_MODEL)
+    first, second = decoder.remember(memory)
+    for wrong, message in (
+        ([first, first._replace(memory=second.memory)], "cache: expected one for each layer, got one for several"),
+        ([second, first], "cache: expected this layer's own, got that of another layer"),
+    ):
+        with NoArithmetic(), pytest.raises(ValueError, match=message):
+            decoder(x, mask=masks.causal(), cache=wrong)
+    assert len(first.past) == len(second.past) == 0
+
+
 def test_caches_of_encoder_layers_that_do_not_fit_are_refused_before_one_is_written_to():
     encoder, x = random_weights(Encoder(2, **SIZES)), draw(B, L, D_MODEL)
     caches = [KVCache(), KVCache()]
     encoder(x, masks.causal(), cache=caches)
     for wrong, error, message in (
         (caches[:1], ValueError, "cache: expected that of 2 layers, got 1"),
+        ([KVCache()] * 2, ValueError, "cache: expected one for each layer, got one for several"),
         ([caches[0], KVCache()], ValueError, f"cache: expected the same number of tokens .*, got {L} and 0"),
         (caches[::-1], ValueError, "cache: expected this layer's own, got that of another layer"),
         (KVCache(), TypeError, "cache: expected a list of KVCache, one for each layer, got KVCache"),
