@@ -59,6 +59,12 @@ def test_a_small_start_does_what_the_division_does():
         assert steps("small start", d_k).max() <= 40
 
 
+def test_at_a_high_rate_and_a_large_width_the_division_does_more_than_a_small_start():
+    means = {way: ROWS[f"{way}, 256"]["means"] for way in ("scaled", "small start")}
+    assert means["scaled"]["0.03"] > means["small start"]["0.03"] + 0.05
+    assert means["small start"]["0.01"] == pytest.approx(means["scaled"]["0.01"], abs=0.01)
+
+
 def test_a_plain_mean_learns_little():
     assert 1 / 32 < best("plain mean", 64).max() < 0.2
 
