@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention.bias import causal_lower_right
 
 from attnlib import MultiHeadAttention, attention, masks
 from tests.book.prose import ROOT
@@ -232,6 +233,64 @@ def test_keras_puts_the_first_query_at_the_first_key(keras, fused):
     assert not torch.allclose(by_library, with_attnlib(masks.causal()), rtol=1e-3, atol=1e-3)
 
 
+OF_HEADS = ["SDPA attn_mask", "module attn_mask", "Hugging Face pairs attention_mask"]
+
+
+def mask_of_heads(L: int, S: int) -> masks.Mask:
+    """A mask that differs between examples and heads; every query sees the first key."""
+    allowed = _numbers(B, H, L, S) > 0
+    allowed[..., 0] = True
+    assert not torch.equal(allowed[:, 0], allowed[:, 1])
+    return masks.from_tensor(allowed)
+
+
+@pytest.mark.parametrize("item", OF_HEADS)
+def test_a_mask_that_differs_between_heads_survives(item):
+    for library in LIBRARIES[item]:
+        with_library, with_attnlib, sizes = library()
+        mask = mask_of_heads(*sizes)
+        given = LISTED[item].from_mask(mask, *sizes)
+        torch.testing.assert_close(with_library(given), with_attnlib(mask))
+        assert torch.equal(_each_pair(LISTED[item].to_mask(given), *sizes), _each_pair(mask, *sizes))
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_keras_takes_four_axes(keras, fused):
+    assert "`m.dense(L, S).expand(B, H, L, S)`, work." in PAGE.read_text("utf-8")
+    with_library, with_attnlib, sizes = keras_layer(keras, fused)
+    mask = mask_of_heads(*sizes)
+    torch.testing.assert_close(with_library(_each_pair(mask, *sizes)), with_attnlib(mask))
+
+
+def test_the_module_takes_two_axes():
+    assert "`masks.from_tensor(~attn_mask)`" in PAGE.read_text("utf-8")
+    with_library, with_attnlib, sizes = torch_module("attn_mask")
+    attn_mask = ~masks.sliding_window(4).dense(*sizes)
+    torch.testing.assert_close(with_library(attn_mask), with_attnlib(masks.from_tensor(~attn_mask)))
+
+
+def test_whole_numbers_as_pairs_raise_with_sdpa_and_are_added_with_eager():
+    pairs = PAIRS["causal"].dense(*SQUARE).expand(B, 1, *SQUARE).long()
+    with_library, _, _ = hugging_face("sdpa")
+    with pytest.raises(RuntimeError, match="dtype"):
+        with_library(pairs)
+    with_library, with_attnlib, _ = hugging_face("eager")
+    torch.testing.assert_close(with_library(pairs), with_attnlib(None, bias=pairs.float()))
+
+
+def test_floats_are_added_to_the_scores():
+    added = _numbers(L, S)
+    query, key, value = _numbers(B, H, L, D_K), _numbers(B, H, S, D_K), _numbers(B, H, S, D_V)
+    by_torch = F.scaled_dot_product_attention(query, key, value, attn_mask=added)
+    torch.testing.assert_close(by_torch, attention(query, key, value, bias=added))
+    module = nn.MultiheadAttention(H * D_K, H, batch_first=True).eval()
+    x, y = _numbers(B, L, H * D_K), _numbers(B, S, H * D_K)
+    parts = zip((x, y, y), module.in_proj_weight.chunk(3), module.in_proj_bias.chunk(3), strict=True)
+    heads = [_split(F.linear(part, w, b)) for part, w, b in parts]
+    expected = module.out_proj(attention(*heads, bias=added).transpose(1, 2).flatten(-2))
+    torch.testing.assert_close(module(x, y, y, attn_mask=added)[0], expected)
+
+
 @pytest.mark.parametrize("kind", PAIRS)
 def test_hugging_face_reads_bool_pairs_with_sdpa_and_adds_them_with_eager(kind):
     pairs = PAIRS[kind].dense(*SQUARE).expand(B, 1, *SQUARE)
@@ -333,6 +392,51 @@ def test_sdpa_drops_whenever_it_is_told_to():
     torch.manual_seed(0)
     once, again = (F.scaled_dot_product_attention(*inputs, dropout_p=0.5) for _ in range(2))
     assert not torch.equal(once, again)
+
+
+@pytest.mark.parametrize("heads", [2, 3])
+@pytest.mark.parametrize("gradients", [True, False])
+@pytest.mark.parametrize("need_weights", [True, False])
+def test_what_the_module_gives_a_query_that_sees_nothing(heads, gradients, need_weights):
+    """NaN when asked for weights; without gradients, NaN if the number of heads is even; else its bias."""
+    module, x = nn.MultiheadAttention(heads * 4, heads, batch_first=True).eval(), _numbers(B, L, heads * 4)
+    nn.init.normal_(module.out_proj.bias)
+    hidden = torch.eye(L, dtype=torch.bool)[1][:, None].expand(L, L)
+    with torch.set_grad_enabled(gradients):
+        rows = module(x, x, x, attn_mask=hidden, need_weights=need_weights)[0][:, 1]
+    if need_weights or (not gradients and heads % 2 == 0):
+        assert rows.isnan().all()
+    else:
+        torch.testing.assert_close(rows, module.out_proj.bias.expand_as(rows))
+
+
+def test_sdpa_gives_zeros_to_a_query_that_sees_nothing():
+    inputs = [_numbers(B, H, size, D_K) for size in (L, S, S)]
+    allowed = torch.ones(L, S, dtype=torch.bool)
+    allowed[1] = False
+    assert F.scaled_dot_product_attention(*inputs, attn_mask=allowed)[:, :, 1].count_nonzero() == 0
+
+
+def test_the_hint_of_the_module_raises_without_a_mask():
+    module, x = nn.MultiheadAttention(H * D_K, H, batch_first=True), _numbers(B, L, H * D_K)
+    with pytest.raises(RuntimeError, match="attn_mask"):
+        module(x, x, x, is_causal=True)
+
+
+def test_causal_lower_right_puts_the_last_query_at_the_last_key():
+    query, key, value = _numbers(B, H, L, D_K), _numbers(B, H, S, D_K), _numbers(B, H, S, D_V)
+    by_torch = F.scaled_dot_product_attention(query, key, value, attn_mask=causal_lower_right(L, S))
+    torch.testing.assert_close(by_torch, attention(query, key, value, masks.causal()))
+
+
+def test_what_the_page_says_of_widths_and_fewer_key_heads(keras):
+    assert {"kdim", "vdim"} <= set(of_module())
+    wide = nn.MultiheadAttention(H * D_K, H, kdim=D_MODEL, vdim=D_V, batch_first=True)
+    wide(_numbers(B, L, H * D_K), _numbers(B, S, D_MODEL), _numbers(B, S, D_V))
+    assert {"query_mask", "value_mask", "key_mask"} <= set(of_keras(keras))
+    F.scaled_dot_product_attention(_numbers(B, 6, L, 8), _numbers(B, 3, S, 8), _numbers(B, 3, S, 8), enable_gqa=True)
+    with pytest.raises(RuntimeError):
+        F.scaled_dot_product_attention(_numbers(B, 6, L, 8), _numbers(B, 3, S, 8), _numbers(B, 3, S, 8))
 
 
 def test_torch_causal_puts_the_first_query_at_the_first_key():
