@@ -201,6 +201,19 @@ class KVCache(_Kept):
     ...     key, value = cache.append(torch.ones(1, 2, 1, 4), torch.ones(1, 2, 1, 5))
     >>> key.shape, value.shape, len(cache)
     (torch.Size([1, 2, 3, 4]), torch.Size([1, 2, 3, 5]), 3)
+
+    A prompt that is padded on the left, then token by token, each query with the last four keys:
+
+    >>> from attnlib import MultiHeadAttention, masks
+    >>> from attnlib.positions import ALiBi
+    >>> attend, x = MultiHeadAttention(num_heads=2, d_model=8), torch.randn(2, 7, 8)
+    >>> real = torch.tensor([[1] * 7, [0, 0, 1, 1, 1, 1, 1]])  # of all tokens so far, those that were dropped, too
+    >>> cache = KVCache(window=4)
+    >>> for start, end in ((0, 5), (5, 6), (6, 7)):
+    ...     mask = masks.causal() & masks.keys(real[:, :end])
+    ...     y = attend(x[:, start:end], mask=mask, bias=ALiBi(2), cache=cache)
+    >>> y.shape, len(cache), cache.key.shape
+    (torch.Size([2, 1, 8]), 7, torch.Size([2, 2, 4, 4]))
     """
 
     _WAY = "make one KVCache() for each layer"

@@ -227,7 +227,7 @@ def keys(real: Tensor) -> Mask:
     if real.dtype == torch.bool:
         return Keys(real.clone())
     if real.is_floating_point() or real.is_complex():
-        raise TypeError(f"real: expected bools, or whole numbers that are 0 or 1, got {real.dtype}")
+        raise TypeError(f"real: expected bools, or whole numbers that are 0 or 1, got {real.dtype}; use .bool()")
     found = _smallest_and_largest(_whole_numbers("real", real))
     if found is not None and not 0 <= found[0] <= found[1] <= 1:
         raise ValueError(f"real: expected numbers that are 0 or 1, got {found[0]} to {found[1]}")
@@ -380,6 +380,10 @@ class Padding(Mask):
             raise ValueError(f"lengths: expected at most S={S} keys, got a length of {self.longest}")
         return (self.lengths.shape[0], 1, 1, S)
 
+    def _among(self, b: Tensor, h: Tensor, sizes: tuple[int, int], rows: Span, columns: Span) -> Tensor:
+        k = torch.arange(*columns, device=b.device)  # by itself: the filling on the left may be longer than S so far
+        return self.allows(b, h, k, k)
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -505,6 +509,8 @@ class Not(Mask):
         return ~self.mask.allows(b, h, q, k)
 
     def shape(self, L: int, S: int) -> tuple[int, ...]:
+        if isinstance(self.mask, Padding):  # filling on the left, of which a first chunk of the prompt may be part
+            return (self.mask.lengths.shape[0], 1, 1, S)
         return self.mask.shape(L, S)
 
     def _among(self, b: Tensor, h: Tensor, sizes: tuple[int, int], rows: Span, columns: Span) -> Tensor:
@@ -542,7 +548,8 @@ def check_bool(name: str, tensor: Tensor) -> None:
     if tensor.is_floating_point():
         raise TypeError(f"{name}: expected bool, got {tensor.dtype}; to add numbers to the scores, use bias=")
     if tensor.dtype != torch.bool:
-        raise TypeError(f"{name}: expected bool (True means may attend), got {tensor.dtype}")
+        way = "; for a tokenizer's attention_mask, (B, S), use masks.keys(…)" if tensor.dim() == 2 else ""
+        raise TypeError(f"{name}: expected bool (True means may attend), got {tensor.dtype}{way}")
 
 
 def check_pairs(name: str, tensor: Tensor, L: int, S: int, axes: int) -> None:

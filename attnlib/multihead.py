@@ -171,7 +171,8 @@ class MultiHeadAttention(nn.Module):
             cache: the layer's own :class:`attnlib.KVCache`, for self-attention: the keys and values of the L new tokens
                 are appended to it, and S counts all so far. Or what :meth:`remember` made, for cross-attention: then
                 there is no key. Prompts of several lengths are padded on the left, since the new tokens follow on the
-                right: ``masks.causal() & ~masks.padding(missing)`` at every step.
+                right: ``masks.causal() & ~masks.padding(missing)`` at every step, or
+                ``masks.keys(attention_mask)`` of all tokens so far.
             need_weights: compute the weights and keep them in ``attn``. The output is the same, to the dtype's
                 tolerance.
 

@@ -57,7 +57,8 @@ def record_attention(model: nn.Module) -> Iterator[Record]:
     the block itself must not stand inside a compiled function.
 
     Raises:
-        ValueError: if the model holds no :class:`MultiHeadAttention`.
+        ValueError: if nothing in the model attends by attnlib: it holds no :class:`MultiHeadAttention`, and is none of
+            Hugging Face's on this backend.
         TypeError: if it is not a module.
         RuntimeError: inside a compiled function.
 
@@ -79,7 +80,11 @@ def record_attention(model: nn.Module) -> Iterator[Record]:
             own = [part for part in name.split(".") if part != "_orig_mod"]  # which torch.compile puts in between
             names.setdefault(layer, []).append(".".join(own))
     if not names:
-        raise ValueError(f"model: expected a model with a MultiHeadAttention, got {type(model).__name__} without one")
+        raise ValueError(
+            f"model: expected one that attends by attnlib, got {type(model).__name__}; a model of torch's does after "
+            "interop.pytorch.replace_attention(model), one of Hugging Face's with attn_implementation='attnlib', "
+            "unless it computes attention by itself"
+        )
     record = Record()
     with _without_compiled_graphs(), ExitStack() as cleanup:
         for layer, layer_names in names.items():

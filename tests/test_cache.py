@@ -904,3 +904,12 @@ def test_a_step_is_exported_with_the_length_of_the_cache_left_open():
             output, key, value = exported(x[:, i : i + 1], key, value)
             assert_close(output, whole[:, i : i + 1])
     assert key.shape[-2] == 9
+
+
+def test_a_first_chunk_may_be_shorter_than_the_filling_on_the_left():
+    layer, x, missing = MultiHeadAttention(H, D_MODEL, D_K, D_V).double().eval(), draw(2, 7, D_MODEL), [4, 0]
+    mask = masks.causal() & ~masks.padding(missing)
+    whole, cache = layer(x, mask=mask), KVCache()
+    assert_close(torch.cat([layer(token, mask=mask, cache=cache) for token in x.split(1, dim=1)], dim=1), whole)
+    with pytest.raises(ValueError, match="lengths: expected at most S=3 keys, got a length of 4"):
+        masks.padding(missing).dense(3, 3)

@@ -396,7 +396,7 @@ def test_pairs_with_one_column_for_all_keys_do_not_know_where_their_rows_stand()
         (lambda: masks.sliding_window(2, ahead=0.5), TypeError, "ahead: expected a whole number, got float"),
         (lambda: masks.keys([[True]]), TypeError, "real: expected a tensor, got list"),
         (lambda: masks.keys(torch.ones(7).bool()), ValueError, r"real: expected \(B, S\), got \(7,\)"),
-        (lambda: masks.keys(torch.ones(2, 7)), TypeError, "real: expected bools, .* got torch.float32"),
+        (lambda: masks.keys(torch.ones(2, 7)), TypeError, r"real: expected bools, .* got torch.float32; use .bool\(\)"),
         (lambda: masks.keys(torch.tensor([[0, 2]])), ValueError, "real: expected numbers that are 0 or 1, got 0 to 2"),
         (lambda: masks.keys(torch.tensor([[1, -1]])), ValueError, "real: expected numbers .*, got -1 to 1"),
         (lambda: masks.documents(), ValueError, "ids: expected either ids or lengths, got neither"),

@@ -576,7 +576,10 @@ def test_nothing_is_left_after_the_block_and_a_copy_is_not_recorded():
 
 def test_a_model_on_another_backend_is_refused():
     with (
-        pytest.raises(ValueError, match="model: expected a model with a MultiHeadAttention, got LlamaForCausalLM"),
+        pytest.raises(
+            ValueError,
+            match=r"model: expected one that attends by attnlib, got LlamaForCausalLM; .*attn_implementation='attnlib'",
+        ),
         record_attention(row("llama").make("eager")),
     ):
         pass

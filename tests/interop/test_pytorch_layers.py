@@ -170,7 +170,11 @@ class Subclass(nn.MultiheadAttention):
 @pytest.mark.parametrize(
     ("layer", "error", "words"),
     [
-        (lambda: nn.Linear(3, 3), TypeError, "expected a torch.nn.MultiheadAttention, got Linear"),
+        (
+            lambda: nn.Linear(3, 3),
+            TypeError,
+            "expected a torch.nn.MultiheadAttention, got Linear; for a whole model, use replace_attention",
+        ),
         (lambda: Subclass(WIDTH, H), TypeError, "Subclass is a subclass"),
         (lambda: theirs(add_bias_kv=True), ValueError, "add_bias_kv=True .* append bias_k and bias_v"),
         (lambda: theirs(add_zero_attn=True), ValueError, "add_zero_attn=True .* append a row of zeros"),

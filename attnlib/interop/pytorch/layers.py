@@ -35,7 +35,8 @@ def from_torch(layer: nn.MultiheadAttention, *, share: bool = False) -> MultiHea
     True
     """
     if not isinstance(layer, nn.MultiheadAttention):
-        raise TypeError(f"layer: expected a torch.nn.MultiheadAttention, got {type(layer).__name__}")
+        way = "; for a whole model, use replace_attention" if isinstance(layer, nn.Module) else ""
+        raise TypeError(f"layer: expected a torch.nn.MultiheadAttention, got {type(layer).__name__}{way}")
     reason = None if type(layer) is TorchMultiHeadAttention else why_not(layer)
     if reason is not None:
         raise (ValueError if type(layer) is nn.MultiheadAttention else TypeError)(f"layer: {reason}")
