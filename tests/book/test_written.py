@@ -5,6 +5,7 @@ import builtins
 import importlib
 import inspect
 import pkgutil
+import symtable
 from collections.abc import Callable, Iterator
 from types import ModuleType
 
@@ -91,8 +92,14 @@ def _bound(statement: ast.stmt) -> set[str]:
 
 
 def _read(statement: ast.stmt) -> set[str]:
-    nodes = ast.walk(statement)
-    return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    """What a statement reads from its page; a function's own arguments and variables are not among it."""
+    page = symtable.symtable(ast.unparse(statement), "page", "exec")
+    names = {symbol.get_name() for symbol in page.get_symbols() if symbol.is_referenced()}
+    scopes = page.get_children()
+    for scope in scopes:
+        names |= {symbol.get_name() for symbol in scope.get_symbols() if symbol.is_global()}
+        scopes += scope.get_children()
+    return names
 
 
 def defined(code: str, name: str) -> Callable:
@@ -227,6 +234,11 @@ def test_a_solution_runs_with_what_it_needs_and_no_more(page):
     assert "does_not_exist" not in code
     assert "halves" not in code
     assert defined(code, "down")(5) == 2
+
+
+def test_a_function_reads_from_its_page_what_it_does_not_bind_itself():
+    code = "@decorate\ndef f(a, b=given):\n    c = [a + d + outer for d in b]\n    return lambda e: c + e + inner(e)"
+    assert _read(ast.parse(code).body[0]) == {"decorate", "given", "outer", "inner"}
 
 
 def test_an_exercise_without_a_solution_is_told(page):
