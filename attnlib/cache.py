@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from attnlib import checks
-from attnlib.checks import whole_number
 from attnlib.kernels.quarantine import are_finite, is_readable
 from attnlib.masks import Both, Mask, Padding
 from attnlib.modes import autocast_is_on
@@ -220,8 +219,8 @@ class KVCache(_Kept):
 
     def __init__(self, *, capacity: int | None = None, window: int | None = None):
         super().__init__()
-        self.capacity = None if capacity is None else whole_number("capacity", capacity)
-        self.window = None if window is None else whole_number("window", window)
+        self.capacity = None if capacity is None else checks.whole_number("capacity", capacity)
+        self.window = None if window is None else checks.whole_number("window", window)
 
     @classmethod
     def of(cls, key: Tensor, value: Tensor) -> Self:
@@ -259,7 +258,7 @@ class KVCache(_Kept):
         >>> len(cache)
         1
         """
-        length = whole_number("length", length, at_least=0)
+        length = checks.whole_number("length", length, at_least=0)
         if length > self.length:
             raise ValueError(f"length: expected at most the {self.length} tokens of the cache, got {length}")
         if length == self.length:

@@ -360,8 +360,6 @@ class SlidingWindow(Mask):
     ahead: int
 
     def allows(self, b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        if self.ahead == self.size - 1:
-            return (q - k).abs() < self.size
         return (q - k < self.size) & (k - q <= self.ahead)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from attnlib.modes import is_plain, without_autocast
 from attnlib.scores import Scores
 
-__all__ = ["attend", "for_each_head", "weights", "with_weights"]
+__all__ = ["attend", "for_each_head", "softmax", "weights", "with_weights"]
 
 
 def attend(
@@ -55,8 +55,24 @@ def _weights(query: Tensor, key: Tensor, scores: Scores, scale: float) -> Tensor
         # Half precision becomes float32 before the products: a softmax in float32 alone does not help.
         query, keys = query.float(), keys.float()
     products = scores.masked((query * scale) @ keys.transpose(-2, -1))
+    return softmax(products, some_closed=scores.mask is not None or scores.bias is not None)
+
+
+def softmax(products: Tensor, some_closed: bool) -> Tensor:
+    """Return the softmax of each row (…, L, S) of scores, which nobody else holds; zeros where nothing is open.
+
+    Args:
+        products: −∞ where a pair is closed.
+        some_closed: whether that may be so.
+
+    >>> import torch
+    >>> from attnlib.kernels.explicit import softmax
+    >>> softmax(torch.tensor([[0.0, 0.0], [-torch.inf, -torch.inf]]), some_closed=True)
+    tensor([[0.5000, 0.5000],
+            [0.0000, 0.0000]])
+    """
     in_place = products.is_cpu and is_plain(products)
-    if (scores.mask is not None or scores.bias is not None) and products.shape[-1]:
+    if some_closed and products.shape[-1]:
         # A row of −∞ would become NaN: softmax sees zeros there instead, and the row's weights are set to zero after.
         nothing_open = products.detach().amax(dim=-1, keepdim=True) == float("-inf")
         if not in_place or nothing_open.any():

@@ -108,10 +108,11 @@ class EncoderLayer(nn.Module):
             mask: who may attend to whom, as in :class:`attnlib.MultiHeadAttention`.
             cache: the layer's own :class:`attnlib.KVCache`, beside ``masks.causal()``; x holds the new tokens only.
         """
-        check_tokens("x", x, self.self_attention)
-        past = past_of(None if cache is None else [cache], [self], x)
-        scores = Scores.of(mask, None, scores_shape(x, past + x.shape[-2], self.self_attention), x.device)
-        x = self.attention_residual(x, lambda x: self.self_attention(x, mask=scores, cache=cache))
+        if not isinstance(mask, Scores):  # else a stack has checked all this, for all of its layers
+            check_tokens("x", x, self.self_attention)
+            past = past_of(None if cache is None else [cache], [self], x)
+            mask = Scores.of(mask, None, scores_shape(x, past + x.shape[-2], self.self_attention), x.device)
+        x = self.attention_residual(x, lambda x: self.self_attention(x, mask=mask, cache=cache))
         return self.feed_forward_residual(x, self.feed_forward)
 
 

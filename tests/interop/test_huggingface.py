@@ -337,6 +337,19 @@ def test_a_query_that_may_attend_to_nothing_gives_no_nan_under_a_soft_cap(qkv):
     assert all(not x.grad.any() for x in tensors)
 
 
+@pytest.mark.parametrize("options", [{"softcap": 2.0}, {"sinks": torch.zeros(3, dtype=torch.float64)}])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_number_that_is_not_finite_reaches_no_other_query_under_a_soft_cap_and_sinks(options, place):
+    """In a key or a value that is closed it changes nothing; who may attend to it gets NaN."""
+    query, key, value = (torch.randn(2, 3, 5, 7, dtype=torch.float64) for _ in range(3))
+    expected, _ = capped_attention(query, key, value, masks.causal(), **options)
+    (key, value)[place][0, 1, 3] = torch.nan
+    found, _ = capped_attention(query, key, value, masks.causal(), **options)
+    assert_close(found[:, :, :3], expected[:, :, :3])
+    assert found[0, 1, 3:].isnan().all()
+    assert_close(found[1], expected[1])
+
+
 def test_wrong_caps_and_sinks_are_refused(qkv):
     with pytest.raises(ValueError, match="softcap: expected a number above 0, got 0"):
         capped_attention(*qkv, softcap=0)

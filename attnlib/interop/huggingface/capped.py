@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attnlib import checks
-from attnlib.kernels.explicit import for_each_head
+from attnlib.kernels.explicit import for_each_head, softmax
+from attnlib.kernels.quarantine import is_readable, quarantine, set_nan
 from attnlib.masks import Mask
 from attnlib.modes import without_autocast
 from attnlib.scores import Scores
@@ -46,7 +47,8 @@ def capped_attention(
 
     Returns:
         The output (B, H, L, d_v), and the weights (B, H, L, S) before dropout. With sinks their rows sum to less than
-        1. A query that may attend to nothing gets zeros.
+        1. A query that may attend to nothing gets zeros. NaN and ±infinity are contained, as in
+        :func:`attnlib.attention`.
 
     Raises:
         ValueError: if sizes do not fit, or ``softcap`` is not above 0.
@@ -68,20 +70,21 @@ def capped_attention(
             raise ValueError(f"softcap: expected a number above 0, got {softcap}")
     if sinks is not None and tuple(sinks.shape) != (query.shape[-3],):
         raise ValueError(f"sinks: expected one for each of H = {query.shape[-3]} heads, got {tuple(sinks.shape)}")
-    open_scores = Scores.of(mask, bias, (*query.shape[:-1], key.shape[-2]), query.device)
-    wide = torch.promote_types(query.dtype, torch.float32)
+    scores = Scores.of(mask, bias, (*query.shape[:-1], key.shape[-2]), query.device)
+    clean = quarantine(query, key, value, scores, is_readable(query, key, value))
+    dtype, wide = query.dtype, torch.promote_types(query.dtype, torch.float32)
+    query, key, value = clean.query, clean.key, clean.value
     with without_autocast(query.device.type):
         # (B, H, L, d_k) @ (B, H, d_k, S) → (B, H, L, S)
         logits = (query.to(wide) * scale) @ for_each_head(key, query).to(wide).mT
         if softcap is not None:
             logits = softcap * torch.tanh(logits / softcap)
-        logits = open_scores.masked(logits)
+        logits = clean.scores.masked(logits)
         if sinks is not None:
             # One more column, dropped after the softmax: (B, H, L, S + 1) → (B, H, L, S)
             column = sinks.to(logits.dtype).view(-1, 1, 1).expand(*logits.shape[:-1], 1)
             weights = torch.softmax(torch.cat([logits, column], dim=-1), dim=-1)[..., :-1]
         else:
-            nothing_open = logits.detach().amax(dim=-1, keepdim=True) == -torch.inf
-            weights = torch.softmax(logits.masked_fill(nothing_open, 0), dim=-1).masked_fill(nothing_open, 0)
+            weights = softmax(logits, some_closed=True)
         output = F.dropout(weights, dropout_p) @ for_each_head(value, query).to(weights.dtype)
-    return output.to(query.dtype), weights.to(query.dtype)
+    return set_nan(output.to(dtype), clean.lost), set_nan(weights.to(dtype), clean.lost_weights)

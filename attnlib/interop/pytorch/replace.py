@@ -237,9 +237,7 @@ class TorchMultiHeadAttention(nn.MultiheadAttention):
         self, query: Tensor, key: Tensor, attn_mask: Tensor | None, key_padding_mask: Tensor | None
     ) -> None:
         """Check that the masks are of torch's shapes: one of (B, L, S), say, would be taken for that of the heads."""
-        axis = int(
-            query.dim() == 3 and self.batch_first
-        )  # of the tokens; what else stands before the last is the batch
+        axis = int(query.dim() == 3 and self.batch_first)  # of the tokens; the other one before the last is the batch
         batch, L, S = query.shape[1 - axis : -1 - axis], query.shape[axis], key.shape[axis]
         if attn_mask is not None:
             check_bool_or_float("attn_mask", attn_mask)
