@@ -605,3 +605,21 @@ def test_a_compiled_model_is_recorded():
     with record_attention(compiled) as record:
         compiled(x)
     assert list(record) == ["model.layers.0.self_attn", "model.layers.1.self_attn"]
+
+
+def test_a_model_that_never_asks_keeps_its_own_attention_and_recording_says_so():
+    from transformers import FalconConfig, FalconModel
+
+    sizes = {"vocab_size": VOCABULARY, "hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 4}
+    config = FalconConfig(**sizes)
+    model = FalconModel(copy.deepcopy(config))
+    model.set_attn_implementation("attnlib")
+    assert model.config._attn_implementation != "attnlib"
+    with (
+        pytest.raises(ValueError, match="expected one that attends by attnlib, got FalconModel"),
+        record_attention(model),
+    ):
+        pass
+    config._attn_implementation = "attnlib"
+    with pytest.raises(KeyError, match="attnlib"):
+        FalconModel(config)
