@@ -123,13 +123,13 @@ def _swap(layer: nn.MultiheadAttention) -> None:
     layer.attention.register_forward_hook(_nothing_to_do)
 
 
-def _check_hint(attn_mask: Tensor, num_heads: int) -> None:
-    """Check that a mask (…, L, L) is the causal one, where looking at it costs next to nothing."""
+def _check_hint(attn_mask: Tensor) -> None:
+    """Check that a mask (…, L, L) is the causal one, where its numbers may be looked at."""
     if not (attn_mask.is_cpu and is_plain(attn_mask)):
         return
-    allowed, bias = open_and_shift(attn_mask, None, num_heads)
-    causal = torch.ones(attn_mask.shape[-2:], dtype=torch.bool, device=attn_mask.device).tril()
-    if allowed is None or not torch.equal(allowed, causal.expand_as(allowed)) or (bias is not None and bias.any()):
+    closed = True if attn_mask.dtype == torch.bool else -math.inf
+    causal = attn_mask.new_full(attn_mask.shape[-2:], closed).triu(1)  # compared whole: less than masking by it takes
+    if not torch.equal(attn_mask, causal.expand_as(attn_mask)):
         raise ValueError("is_causal: expected the causal attn_mask beside it, got another mask; leave is_causal out")
 
 
@@ -208,7 +208,7 @@ class TorchMultiHeadAttention(nn.MultiheadAttention):
         L, S = query.shape[1], key.shape[1]
         hinted = is_causal and key_padding_mask is None and not need_weights
         if hinted and L == S and attn_mask is not None:
-            _check_hint(attn_mask, self.num_heads)
+            _check_hint(attn_mask)
             mask, bias = masks.causal(), None
         else:
             mask, bias = open_and_shift(attn_mask, key_padding_mask, self.num_heads)
