@@ -68,7 +68,7 @@ def address():
 def visit(request, browser, address):
     page, scheme, way = request.param
     visit = Visit(browser, f"{address}{page}" if way == "served" else (SITE / page).as_uri(), scheme)
-    visit.name, visit.scheme, visit.way = page, scheme, way
+    visit.name, visit.way = page, way
     yield visit
     visit.close()
 
@@ -146,7 +146,7 @@ def test_the_front_leads_to_the_first_page(browser, address, way):
 @pytest.fixture
 def spoil(tmp_path):
     """Make a copy of a page with `more` put at the end of its text; return its path."""
-    return lambda more: _spoiled(tmp_path / "site", more)
+    return lambda more, name="site": _spoiled(tmp_path / name, more)
 
 
 def _spoiled(copy: Path, more: str) -> Path:
@@ -216,6 +216,14 @@ def test_a_spoiled_page_is_seen(guard, more, spoil, browser):
     problems = guard(visit)
     visit.close()
     assert problems != []
+
+
+def test_a_page_that_is_pale_in_the_dark_alone_is_seen(spoil, browser):
+    pale = '<style>html[data-theme="dark"] .pale { color: #333 }</style><p class="pale">pale</p>'
+    for scheme, seen in (("light", False), ("dark", True)):
+        visit = Visit(browser, spoil(pale, scheme).as_uri(), scheme)
+        assert bool(site.is_inaccessible(visit)) == seen
+        visit.close()
 
 
 def test_a_heavy_page_is_seen(spoil, browser):
