@@ -14,6 +14,7 @@ __all__ = [
     "heads",
     "nothing_beside_jagged",
     "padded_or_jagged",
+    "positive_number",
     "probability",
     "same_dtype",
     "tokens",
@@ -36,7 +37,11 @@ def whole_number(name: str, value: int, at_least: int = 1) -> int:
     if isinstance(value, bool) or not (isinstance(value, int | torch.SymInt) or hasattr(value, "__index__")):
         raise TypeError(f"{name}: expected a whole number, got {type(value).__name__}")
     if not isinstance(value, int | torch.SymInt):
-        value = operator.index(value)
+        try:
+            value = operator.index(value)
+        except TypeError as error:  # of a tensor, say, of several numbers
+            found = f"{type(value).__name__} of {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+            raise TypeError(f"{name}: expected a whole number, got {found}") from error
     if value < at_least:
         raise ValueError(f"{name}: expected at least {at_least}, got {value}")
     return value
@@ -68,6 +73,20 @@ def finite_number(name: str, value: float) -> None:
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
     if not math.isfinite(value):
         raise ValueError(f"{name}: expected a finite number, got {value}")
+
+
+def positive_number(name: str, value: float) -> None:
+    """Check that ``value`` is a finite number above 0.
+
+    >>> from attnlib import checks
+    >>> checks.positive_number("base", 0)
+    Traceback (most recent call last):
+    ValueError: base: expected a finite number above 0, got 0
+    """
+    if not isinstance(value, Real):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name}: expected a finite number above 0, got {value}")
 
 
 def heads(query: Tensor, key: Tensor, value: Tensor | None = None) -> None:

@@ -14,12 +14,177 @@ from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from attnlib import KVCache, MultiHeadAttention, masks, positions
-from attnlib.positions import Learned, Rotary, T5RelativeBias, alibi, alibi_slopes, sinusoidal
+from attnlib.positions import NTK, Learned, Llama3, Rotary, T5RelativeBias, YaRN, alibi, alibi_slopes, sinusoidal
+from attnlib.rope_scaling import Scaling
 from tests.oracles import D_MODEL, B, H, L, NoArithmetic, S, draw
 from tests.tolerances import assert_close, same
 
 WIDTH = 14
 LAYOUTS = ["half-split", "interleaved"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Positions of each token
+
+HOLES = torch.tensor([[3, 4, 9, 9, 0], [0, 1, 2, 0, 1]])  # (B, L)
+WIDE = torch.tensor([[3, 100_000, 9, 9, 0], [0, 1, 2, 0, 1]])  # too far apart for a table of all that lie between
+
+
+@pytest.mark.parametrize("where", [HOLES, HOLES.int(), HOLES[:1], HOLES[0], WIDE], ids=repr)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_rotary_turns_each_token_by_its_position(where, layout, dtype):
+    x = draw(B, H, L, WIDTH, dtype=dtype)
+    rotary = Rotary(WIDTH, scaling=2.5, layout=layout)
+    turned = rotary(x, positions=where)
+    for b, i in np.ndindex(B, L):
+        offset = int(where.expand(B, L)[b, i])
+        alone = complex_rotation(x[b, :, i : i + 1].double(), offset, 10_000, layout, 2.5)
+        assert_close(turned[b, :, i : i + 1], alone.to(dtype))
+
+
+def test_rotary_takes_positions_for_any_axes():
+    rotary = Rotary(WIDTH)
+    for batch in ((), (B,), (B, H), (B, H, 3)):
+        x = draw(*batch, L, WIDTH)
+        assert_close(rotary(x, positions=torch.arange(4, 4 + L)), rotary(x, 4))
+        if batch:
+            each = torch.stack([rotary(one, positions=row) for one, row in zip(x, HOLES, strict=True)])
+            assert_close(rotary(x, positions=HOLES), each)
+
+
+@pytest.mark.parametrize("where", [HOLES, HOLES.int(), HOLES[1], WIDE - 5], ids=repr)
+def test_sinusoids_and_tables_are_looked_up_by_position(where):
+    found = sinusoidal(L, D_MODEL, positions=where, base=77, dtype=torch.float64)
+    alone = [sinusoidal(1, D_MODEL, offset=abs(int(p)), base=77, dtype=torch.float64) for p in where.flatten()]
+    sines = torch.arange(D_MODEL) % 2 == 0  # of a negative position they are those of the positive one, negated
+    signs = torch.where(sines & (where.flatten()[:, None] < 0), -1, 1)
+    assert_close(found, (torch.cat(alone) * signs).view(*where.shape, D_MODEL))
+    if where.max() < 100:
+        learned = Learned(10, D_MODEL)
+        rows = torch.stack([learned.weight[int(p)] for p in where.flatten()]).view(*where.shape, D_MODEL)
+        assert torch.equal(learned(L, positions=where), rows)
+
+
+def test_positions_are_made_where_they_came_from():
+    assert sinusoidal(L, 4, positions=HOLES.to("meta")).device.type == "meta"
+    assert sinusoidal(L, 4, positions=HOLES, device="meta").device.type == "meta"
+    assert Rotary(4)(torch.zeros(B, H, L, 4, device="meta"), positions=HOLES.to("meta")).shape == (B, H, L, 4)
+
+
+def test_no_position_twice_gathers_its_gradient_once():
+    learned = Learned(10, D_MODEL)
+    learned(L, positions=HOLES).sum().backward()
+    counts = torch.tensor([HOLES.flatten().tolist().count(p) for p in range(10)])
+    assert_close(learned.weight.grad, counts[:, None].expand(10, D_MODEL).float())
+
+
+def packed(x, lengths):
+    """The documents of x (B, L, d_model), each alone: their mask and their positions."""
+    ids = torch.cat([torch.full((n,), i) for i, n in enumerate(lengths)])
+    return masks.causal() & masks.documents(ids), torch.cat([torch.arange(n) for n in lengths])
+
+
+@pytest.mark.parametrize("kind", ["sinusoidal", "learned", *LAYOUTS])
+def test_packed_documents_are_each_as_alone(kind):
+    """Of rotary positions only differences count; so there the restart is seen in what is turned, not in the scores."""
+    x, lengths, learned = draw(B, 5, D_MODEL), (2, 3), Learned(5, D_MODEL).double()
+    layer = MultiHeadAttention(H, D_MODEL, WIDTH, 5, rotary=Rotary(WIDTH, layout=kind) if kind in LAYOUTS else None)
+    layer.double().eval()
+
+    def forward(x, mask, **where):
+        count = x.shape[1]
+        if kind in LAYOUTS:
+            return layer(x, mask=mask, **where)
+        added = sinusoidal(count, D_MODEL, **where).double() if kind == "sinusoidal" else learned(count, **where)
+        return layer(x + added, mask=mask)
+
+    mask, where = packed(x, lengths)
+    alone = [forward(document, masks.causal()) for document in x.split(lengths, dim=1)]
+    assert_close(forward(x, mask, positions=where), torch.cat(alone, dim=1))
+    assert kind in LAYOUTS or not same(forward(x, mask), torch.cat(alone, dim=1))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("chunks", [(5,), (2, 1, 2), (1, 1, 1, 1, 1)], ids=repr)
+def test_holes_are_heeded_with_a_cache_and_without(layout, chunks):
+    """A token that was dropped from the middle leaves the others where they stood."""
+    layer = MultiHeadAttention(H, D_MODEL, WIDTH, 5, rotary=Rotary(WIDTH, layout=layout)).double().eval()
+    whole = draw(B, 10, D_MODEL)
+    kept = torch.tensor([[0, 1, 5, 7, 8], [2, 3, 4, 7, 9]])  # (B, L)
+    x = whole.gather(1, kept[..., None].expand(-1, -1, D_MODEL))
+    seen = torch.zeros(B, 10, dtype=torch.bool).scatter(1, kept, True)
+    expected = layer(whole, mask=masks.causal() & masks.keys(seen)).gather(1, kept[..., None].expand(-1, -1, D_MODEL))
+    cache = KVCache()
+    steps = [
+        layer(part, mask=masks.causal(), positions=where, cache=cache)
+        for part, where in zip(x.split(chunks, dim=1), kept.split(chunks, dim=1), strict=True)
+    ]
+    assert_close(torch.cat(steps, dim=1), expected)
+    assert not same(layer(x, mask=masks.causal()), expected)
+
+
+def test_positions_go_through_compile_export_and_transforms():
+    torch.compiler.reset()
+    layer = MultiHeadAttention(H, D_MODEL, WIDTH, 5, rotary=Rotary(WIDTH)).double().eval()
+    x = draw(B, L, D_MODEL)
+    compiled = torch.compile(lambda x, where: layer(x, positions=where), fullgraph=True, backend="eager")
+    for where in (HOLES, WIDE, HOLES[0]):
+        assert_close(compiled(x, where), layer(x, positions=where))
+    dims = {"query": {0: torch.export.Dim("B"), 1: torch.export.Dim("L")}}
+    program = torch.export.export(
+        layer, (x,), {"positions": HOLES}, dynamic_shapes={**dims, "positions": dims["query"]}, strict=False
+    )
+    longer, where = draw(3, 7, D_MODEL), torch.randint(0, 20, (3, 7))
+    assert_close(program.module()(longer, positions=where), layer(longer, positions=where))
+    rotary = Rotary(WIDTH)
+    each = torch.func.vmap(lambda x, where: rotary(x, positions=where))(x := draw(B, L, WIDTH), HOLES)
+    assert_close(each, rotary(x, positions=HOLES))
+
+
+def test_a_table_is_made_of_a_range_that_is_no_longer_than_what_is_read():
+    rotary, x = Rotary(WIDTH), draw(B, H, L, WIDTH)
+    for where, made in ((HOLES, 1), (HOLES + 3, 1), (WIDE, 0)):
+        positions._remembered_tables.cache_clear()
+        for _ in range(2):
+            rotary(x, positions=where)
+        info = positions._remembered_tables.cache_info()
+        assert (info.misses, info.hits) == (made, made)
+
+
+def test_no_positions_at_all():
+    assert Rotary(4)(torch.zeros(0, H, L, 4), positions=torch.zeros(0, L, dtype=torch.long)).shape == (0, H, L, 4)
+    assert Rotary(4)(torch.zeros(B, 0, 4), positions=torch.zeros(0, dtype=torch.long)).shape == (B, 0, 4)
+
+
+SOMEWHERE = torch.arange(L)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: Rotary(4)(torch.ones(L, 4), HOLES), TypeError, "offset: .*got a tensor .*give positions="),
+        (lambda: Rotary(4)(torch.ones(L, 4), HOLES[0]), TypeError, r"offset: .*\(5,\); for .*give positions="),
+        (lambda: Learned(9, 4)(L, HOLES), TypeError, "offset: .*give positions="),
+        (lambda: sinusoidal(L, 4, offset=HOLES), TypeError, "offset: .*give positions="),
+        (lambda: Rotary(4)(torch.ones(L, 4), 2, positions=SOMEWHERE), ValueError, "offset: expected none beside"),
+        (lambda: Learned(9, 4)(L, 2, positions=SOMEWHERE), ValueError, "offset: expected none beside"),
+        (lambda: sinusoidal(L, 4, offset=2, positions=SOMEWHERE), ValueError, "offset: expected none beside"),
+        (lambda: sinusoidal(L, 4, positions=[0, 1, 2, 3, 4]), TypeError, "positions: expected a tensor, got list"),
+        (lambda: sinusoidal(L, 4, positions=SOMEWHERE.float()), TypeError, "positions: .*int32, got torch.float"),
+        (lambda: sinusoidal(L, 4, positions=SOMEWHERE.bool()), TypeError, "positions: .*int32, got torch.bool"),
+        (lambda: sinusoidal(L, 4, positions=SOMEWHERE[1:]), ValueError, r"positions: .*L = 5, got \(4,\)"),
+        (lambda: sinusoidal(L, 4, positions=HOLES[None]), ValueError, r"positions: .*got \(1, 2, 5\)"),
+        (lambda: Learned(9, 4)(L, positions=HOLES), ValueError, "positions: expected numbers from 0 to 8, got 9"),
+        (lambda: Learned(9, 4)(L, positions=-SOMEWHERE), ValueError, "positions: .*from 0 to 8, got -4"),
+        (lambda: Learned(9, 4)(L, positions=SOMEWHERE.to("meta")), ValueError, "positions: expected the device cpu"),
+        (lambda: Rotary(4)(torch.ones(H, L, 4), positions=HOLES), ValueError, r"positions: .*B = 3, got \(2, 5\)"),
+        (lambda: Rotary(4)(torch.ones(L, 4), positions=HOLES), ValueError, "positions: .*where there is no batch"),
+    ],
+)
+def test_positions_that_cannot_be_are_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -238,6 +403,212 @@ def test_interleaved_equals_hugging_faces_gpt_j():
     assert_close(Rotary(WIDTH, layout="interleaved")(x), theirs)
 
 
+RULES = {
+    "llama3": (Llama3, {"factor": 8.0, "original_max_position_embeddings": 64}),
+    "llama3, otherwise": (
+        Llama3,
+        {"factor": 3.0, "low_freq_factor": 0.5, "high_freq_factor": 7.0, "original_max_position_embeddings": 500},
+    ),
+    "yarn": (YaRN, {"factor": 4.0, "original_max_position_embeddings": 512}),
+    "yarn, otherwise": (
+        YaRN,
+        {
+            "factor": 0.5,
+            "original_max_position_embeddings": 300,
+            "beta_fast": 20.0,
+            "beta_slow": 2.0,
+            "truncate": False,
+        },
+    ),
+    "yarn, all pairs between": (YaRN, {"factor": 2.0, "original_max_position_embeddings": 40.0}),
+}
+
+EDGES = {
+    "yarn, slower than any pair": (
+        YaRN,
+        {"factor": 4.0, "original_max_position_embeddings": 500_000, "beta_fast": 5000.0, "beta_slow": 0.1},
+    ),
+    "yarn, no pair in training's length": (YaRN, {"factor": 4.0, "original_max_position_embeddings": 5}),
+    "yarn, low equals high": (
+        YaRN,
+        {
+            "factor": 4.0,
+            "original_max_position_embeddings": 3000,
+            "beta_fast": 8.0,
+            "beta_slow": 8.0,
+            "truncate": False,
+        },
+    ),
+}
+
+
+def hugging_faces_llama(head_dim, **rope):
+    pytest.importorskip("transformers")
+    from transformers import LlamaConfig
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+    rope = {"rope_theta": 500.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, **rope}
+    sizes = {"hidden_size": H * head_dim, "num_attention_heads": H, "head_dim": head_dim}
+    return LlamaRotaryEmbedding(LlamaConfig(**sizes, max_position_embeddings=100, rope_parameters=rope))
+
+
+def turned_by_hugging_face(module, x, where):
+    from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+    return apply_rotary_pos_emb(x, x, *module(x, where))[0]
+
+
+@pytest.mark.parametrize("name", [*RULES, *EDGES])
+@pytest.mark.parametrize("width", [2, 6, 64])
+def test_rules_for_the_speeds_are_hugging_faces(name, width):
+    """The speeds and what is turned; some pairs are slowed in full, some in part, some not at all."""
+    kind, numbers = (RULES | EDGES)[name]
+    theirs = hugging_faces_llama(width, rope_type=kind.__name__.lower(), **numbers)
+    rotary = Rotary(width, base=500.0, scaling=kind(**numbers))
+    speeds = rotary.scaling.speeds(np.arange(width // 2.0), 500.0)
+    assert_close(torch.from_numpy(speeds).float(), theirs.inv_freq)
+    assert rotary.scaling.attention_factor == pytest.approx(theirs.attention_scaling)
+    x = draw(B, H, L, width, dtype=torch.float32)
+    assert_close(rotary(x, positions=HOLES), turned_by_hugging_face(theirs, x, HOLES))
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_cases_above_tell_the_rules_apart(name):
+    kind, numbers = RULES[name]
+    speeds = kind(**numbers).speeds(np.arange(32.0), 500.0) / 500.0 ** (-np.arange(32.0) / 32)
+    inside = np.sum((speeds != 1) & ~np.isclose(speeds, 1 / numbers["factor"]))
+    assert 2 < inside <= 32
+
+
+@pytest.mark.parametrize("width", [4, 6, 64])
+def test_a_larger_base_is_hugging_faces_dynamic_for_a_text_of_that_length(width):
+    theirs = hugging_faces_llama(width, rope_type="dynamic", factor=1.0, original_max_position_embeddings=100)
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    expected, _ = ROPE_INIT_FUNCTIONS["dynamic"](theirs.config, seq_len=300)  # three times as long as in training
+    assert_close(torch.from_numpy(NTK(3.0).speeds(np.arange(width // 2.0), 500.0)).float(), expected)
+
+
+def test_the_fastest_of_the_pairs_stays_as_it_is_under_a_larger_base():
+    x = draw(L, 2)
+    assert_close(Rotary(2, base=500.0, scaling=NTK(3.0))(x), Rotary(2, base=500.0)(x))
+    assert NTK(3.0).speeds(np.arange(5.0), 500.0)[0] == 1
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", [tuple, list, torch.tensor])
+def test_speeds_of_ones_own_are_those_that_turn(layout, kind):
+    speeds = [3.0, 0.0, -1.5, 1e-3, 0.2, 7, 1]  # zero does not turn, a negative one turns the other way
+    x, rotary = draw(B, H, L, WIDTH), Rotary(WIDTH, layout=layout, speeds=kind(speeds), attention_factor=1.7)
+    for offset in (0, 3):
+        turned = rotary(x, offset)
+        for i, speed in enumerate(torch.as_tensor(kind(speeds)).tolist() if kind is torch.tensor else speeds):
+            pair = [i, i + WIDTH // 2] if layout == "half-split" else [2 * i, 2 * i + 1]
+            a, b = x[..., pair].unbind(-1)
+            angle = speed * torch.arange(offset, offset + L, dtype=torch.float64)
+            expected = torch.stack([a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()], dim=-1)
+            assert_close(turned[..., pair], 1.7 * expected)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("where", [None, HOLES], ids=["offset", "positions"])
+def test_columns_that_do_not_turn_stay(layout, where):
+    x = draw(B, H, L, WIDTH)
+    place = {"offset": 3} if where is None else {"positions": where}
+    turned = Rotary(WIDTH, base=77, scaling=2, layout=layout, columns=6)(x, **place)
+    assert torch.equal(turned[..., 6:], x[..., 6:])
+    assert_close(turned[..., :6], Rotary(6, base=77, scaling=2, layout=layout)(x[..., :6], **place))
+    assert_close(Rotary(WIDTH, columns=WIDTH)(x), Rotary(WIDTH)(x))
+    half = x.bfloat16()
+    assert torch.equal(Rotary(WIDTH, layout=layout, columns=6)(half, **place)[..., 6:], half[..., 6:])
+
+
+def test_columns_are_hugging_faces_gpt_neox():
+    pytest.importorskip("transformers")
+    from transformers import GPTNeoXConfig
+    from transformers.models.gpt_neox.modeling_gpt_neox import GPTNeoXRotaryEmbedding, apply_rotary_pos_emb
+
+    rope = {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.25}
+    config = GPTNeoXConfig(hidden_size=16 * H, num_attention_heads=H, rope_parameters=rope)
+    x = draw(B, H, L, 16, dtype=torch.float32)
+    theirs, _ = apply_rotary_pos_emb(x, x, *GPTNeoXRotaryEmbedding(config)(x, HOLES))
+    assert_close(Rotary(16, base=500.0, columns=4)(x, positions=HOLES), theirs)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scaling": Llama3(8.0, original_max_position_embeddings=64)},
+        {"scaling": YaRN(4.0, 512), "columns": 6},
+        {"scaling": NTK(4.0), "attention_factor": 3.0},
+        {"speeds": [3.0, 0.0, -1.5, 1e-3, 0.2, 7.0, 1.0]},
+    ],
+    ids=repr,
+)
+def test_graphs_and_eager_mode_turn_by_the_same_speeds(options):
+    torch.compiler.reset()
+    x = draw(B, H, L, WIDTH)
+    rotary = Rotary(WIDTH, **options)
+    compiled = torch.compile(rotary, fullgraph=True, backend="eager")
+    assert_close(compiled(x, 3), rotary(x, 3))
+    assert_close(compiled(x, positions=WIDE), rotary(x, positions=WIDE))
+    assert not same(rotary(x, 3), Rotary(WIDTH)(x, 3))
+    assert rotary(x.to("meta")).shape == x.shape
+    duplicates = (copy.deepcopy(rotary), pickle.loads(pickle.dumps(rotary)))
+    for duplicate in duplicates:
+        assert torch.equal(duplicate(x, 3), rotary(x, 3))
+
+
+def test_rules_may_be_ones_own():
+    class Halved(Scaling):
+        attention_factor = 3.0
+
+        def speeds(self, pairs, base):
+            return base ** (-pairs / pairs.shape[0]) / 2
+
+    x = draw(B, L, WIDTH)
+    assert_close(Rotary(WIDTH, scaling=Halved())(x, 6), 3 * Rotary(WIDTH, scaling=2.0)(x, 6))
+    assert_close(Rotary(WIDTH, scaling=Halved(), attention_factor=1.0)(x, 6), Rotary(WIDTH, scaling=2.0)(x, 6))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: Rotary(4, columns=3), ValueError, "columns: expected an even number of at most d_k = 4, got 3"),
+        (lambda: Rotary(4, columns=6), ValueError, "columns: expected an even number of at most d_k = 4, got 6"),
+        (lambda: Rotary(4, columns=0), ValueError, "columns: expected at least 1, got 0"),
+        (lambda: Rotary(4, columns=2.0), TypeError, "columns: expected a whole number, got float"),
+        (lambda: Rotary(4, scaling="dynamic"), TypeError, "scaling: expected a number, or .*NTK.*, got str"),
+        (lambda: Rotary(4, scaling=Llama3), TypeError, "scaling: expected a number, or .*Llama3.*, got type"),
+        (lambda: Rotary(4, speeds=[1.0]), ValueError, "speeds: expected one for each of 2 pairs, got 1"),
+        (lambda: Rotary(4, speeds=torch.ones(2, 2)), TypeError, "speeds: expected a number, got list"),
+        (lambda: Rotary(4, speeds=torch.ones(())), TypeError, "speeds: expected a sequence of numbers, .*got float"),
+        (lambda: Rotary(4, speeds=[1.0, math.nan]), ValueError, "speeds: expected a finite number, got nan"),
+        (lambda: Rotary(4, speeds="ab"), TypeError, "speeds: expected a sequence of numbers, or a tensor, got str"),
+        (lambda: Rotary(4, speeds=[1, 1], base=500), ValueError, "speeds: expected none beside base or scaling"),
+        (lambda: Rotary(4, speeds=[1, 1], scaling=NTK(2)), ValueError, "speeds: expected none beside base or scaling"),
+        (
+            lambda: Rotary(4, attention_factor=0),
+            ValueError,
+            "attention_factor: expected a finite number above 0, got 0",
+        ),
+        (lambda: NTK(0), ValueError, "factor: expected a finite number above 0, got 0"),
+        (lambda: Llama3("8"), TypeError, "factor: expected a number, got str"),
+        (lambda: Llama3(8, high_freq_factor=1), ValueError, "high_freq_factor: expected more than low_freq_factor=1"),
+        (lambda: YaRN(8, 0), ValueError, "original_max_position_embeddings: expected a finite number above 0"),
+        (lambda: YaRN(8, 64, beta_slow=-1), ValueError, "beta_slow: expected a finite number above 0, got -1"),
+        (
+            lambda: Rotary(4, base=1.0, scaling=YaRN(8, 64)),
+            ValueError,
+            "base: expected more than 1 beside YaRN, got 1.0",
+        ),
+    ],
+)
+def test_speeds_that_cannot_be_are_refused(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
 @given(
     st.integers(0, 5000),
     st.integers(0, 5000),
@@ -413,7 +784,7 @@ def test_one_step_of_all_layers_makes_one_table():
 
 def test_angles_are_made_where_they_are_used_unless_float64_is_missing_there():
     for device, made in (("meta", "meta"), ("mps", "cpu")):
-        assert positions._angles(0, 3, 4, 10_000, torch.device(device)).device.type == made
+        assert positions._with_float64(torch.device(device)).type == made
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -691,7 +1062,7 @@ def test_sizes_that_cannot_be_are_refused(make, message):
         (lambda: sinusoidal(3.0, 4), "length: expected a whole number, got float"),
         (lambda: sinusoidal(3, 4, base="10000"), "base: expected a number, got str"),
         (lambda: Learned(3, 4)(1, 0.0), "offset: expected a whole number, got float"),
-        (lambda: Rotary(4, scaling=None), "scaling: expected a number, got NoneType"),
+        (lambda: Rotary(4, scaling=None), "scaling: expected a number, or .*, got NoneType"),
         (lambda: Rotary(4)(torch.ones(3, 4), 0.5), "offset: expected a whole number, got float"),
         (lambda: Rotary(4)(torch.ones(3, 4).long()), "x: expected a floating-point tensor, got torch.int64"),
         (lambda: alibi_slopes(2.0), "num_heads: expected a whole number, got float"),

@@ -9,6 +9,7 @@ torch.Size([3, 5, 13])
 """
 
 from attnlib.transformer.decoding import Hypothesis, beam_search, greedy_search
+from attnlib.transformer.feed_forward import FeedForward, GatedFeedForward
 from attnlib.transformer.inputs import LayerCache
 from attnlib.transformer.layers import DecoderLayer, EncoderLayer, Residual
 from attnlib.transformer.model import Decoder, Encoder, Transformer
@@ -19,6 +20,8 @@ __all__ = [
     "DecoderLayer",
     "Encoder",
     "EncoderLayer",
+    "FeedForward",
+    "GatedFeedForward",
     "Hypothesis",
     "LayerCache",
     "Residual",
