@@ -283,7 +283,7 @@ class MultiHeadAttention(nn.Module):
             raise ValueError(f"key: rotary positions are for self-attention; expected S = {L}, got {S}")
         if cache is not None:
             cache.check_belongs(self)
-            if (cache.length or isinstance(cache, Memory)) and cache.batch != batch:
+            if not cache.serves(batch):
                 raise ValueError(f"cache: expected the batch {tuple(batch)} of query, got {tuple(cache.batch)}")
             if isinstance(cache, KVCache):
                 if L != S:
