@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnlib.biases import ByDistance
 from attnlib.cache import KVCache
 from attnlib.checks import whole_number
 from attnlib.masks import Mask, causal, from_tensor
@@ -64,22 +65,32 @@ class Encoder(nn.Module):
         self.norm = _last_norm(self.layers[0])
 
     def forward(
-        self, x: Tensor, mask: Mask | Tensor | Scores | None = None, *, cache: list[KVCache] | None = None
+        self,
+        x: Tensor,
+        mask: Mask | Tensor | Scores | None = None,
+        *,
+        bias: Tensor | ByDistance | None = None,
+        positions: Tensor | None = None,
+        cache: list[KVCache] | None = None,
     ) -> Tensor:
         """Return the tokens x (B, L, d_model) after all layers.
 
         Args:
             x: (B, L, d_model), or (L, d_model).
             mask: who may attend to whom, as in :class:`attnlib.MultiHeadAttention`.
+            bias: what every layer adds to its scores, such as :class:`attnlib.positions.ALiBi`.
+            positions: (L,) or (B, L), where the tokens stand, for layers with rotary positions.
             cache: one :class:`attnlib.KVCache` for each layer, beside ``masks.causal()``; x holds the new tokens only.
         """
         attention = self.layers[0].self_attention
         check_tokens("x", x, attention)
         past = past_of(cache, self.layers, x)  # of all layers, before the first one writes to its cache
-        scores = Scores.of(mask, None, scores_shape(x, past + x.shape[-2], attention), x.device)
+        if positions is not None:
+            attention._check_positions(positions, x)
+        scores = Scores.of(mask, bias, scores_shape(x, past + x.shape[-2], attention), x.device)
         caches: Sequence[KVCache | None] = cache or [None] * len(self.layers)
         for layer, layer_cache in zip(self.layers, caches, strict=True):
-            x = layer(x, scores, cache=layer_cache)
+            x = layer(x, scores, positions=positions, cache=layer_cache)
         return self.norm(x)
 
 
