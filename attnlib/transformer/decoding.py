@@ -164,7 +164,8 @@ def beam_search(
     """Keep the ``beam`` likeliest beginnings at each step, and return those that end.
 
     A beginning that is among the likeliest and ends leaves the beam, and the next one takes its place. An example is
-    done when ``beam`` of its hypotheses have ended. They are ordered by score (Wu et al., 2016, equation 14, without
+    done when ``beam`` of its hypotheses have ended, or more with the last step; the best of them are returned, as by
+    Hugging Face with ``early_stopping=True``. They are ordered by score (Wu et al., 2016, equation 14, without
     coverage)::
 
         score = log P(target | source) / ((5 + length) / 6)^length_penalty        the end token counts
@@ -246,7 +247,7 @@ class _Example:
 
     @property
     def done(self) -> bool:
-        return len(self.ended) == self.beam or max(self.scores) == -math.inf
+        return len(self.ended) >= self.beam or max(self.scores) == -math.inf
 
     def grow(self, scores: list[float], places: list[int], end: int, vocab: int, penalty: float) -> list[int]:
         """Take the likeliest continuations, best first; return for each beginning kept the one that it continues."""
@@ -259,7 +260,7 @@ class _Example:
                 break
             if token != end:
                 kept.append((score, origin, [*self.beginnings[origin], token]))
-            elif rank < self.beam and not self.done:
+            elif rank < self.beam:
                 self.ended.append((score / penalty, self.beginnings[origin]))
         kept = kept[: self.beam]
         kept += [(-math.inf, 0, [0])] * (self.beam - len(kept))  # a small vocabulary may not fill the beam
@@ -272,7 +273,7 @@ class _Example:
         best_first = sorted(self.ended or cut, key=lambda hypothesis: -hypothesis[0])
         return [
             Hypothesis(torch.tensor(tokens, dtype=torch.int64, device=device), score)
-            for score, tokens in best_first
+            for score, tokens in best_first[: self.beam]
             if score > -math.inf
         ]
 

@@ -223,7 +223,8 @@ class LanguageModel(nn.Module):
 
     def _mask(self, mask: Mask | Tensor | None, cache: list[KVCache] | None) -> Mask:
         allowed = causal()
-        if self.window is not None and not (cache and cache[0].window == self.window):  # else the cache is the window
+        if self.window is not None and not (cache and all(each.window == self.window for each in cache)):
+            # Else the caches are the window, which takes less time.
             allowed = allowed & sliding_window(self.window)
         return allowed if mask is None else allowed & (mask if isinstance(mask, Mask) else from_tensor(mask))
 

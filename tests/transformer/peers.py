@@ -87,3 +87,53 @@ def copy_to_hugging_face(ours, theirs) -> None:
         norm.load_state_dict(residual.norm.state_dict())
     theirs.fc1.load_state_dict(ours.feed_forward[0].state_dict())
     theirs.fc2.load_state_dict(ours.feed_forward[2].state_dict())
+
+
+@torch.no_grad()
+def copy_to_decoder_only(ours, theirs) -> None:
+    """Copy a language model of attnlib to Hugging Face's GPT-2, GPT-NeoX or MPT.
+
+    Attention then has biases of zero there; where MPT has none at all, ours are set to zero.
+    """
+    body = getattr(theirs, "transformer", None) or theirs.gpt_neox
+    layers = getattr(body, "h", None) or getattr(body, "layers", None) or body.blocks
+    theirs.get_input_embeddings().weight.copy_(ours.embedding.weight)
+    _copy_norm(ours.stack.norm, getattr(body, "ln_f", None) or getattr(body, "final_layer_norm", None) or body.norm_f)
+    if hasattr(body, "wpe"):
+        body.wpe.weight.copy_(ours.positions.weight)
+    for mine, other in zip(ours.stack.layers, layers, strict=True):
+        attention = mine.self_attention
+        three = [getattr(attention, name).weight for name in ("wq", "wk", "wv")]
+        if hasattr(other, "ln_1"):  # GPT-2, whose projections are transposed
+            norms, maps = (other.ln_1, other.ln_2), (other.mlp.c_fc, other.mlp.c_proj)
+            other.attn.c_attn.weight.copy_(torch.cat(three).T)
+            other.attn.c_proj.weight.copy_(attention.fc.weight.T)
+            for projection in (other.attn.c_attn, other.attn.c_proj):
+                projection.bias.zero_()
+        elif hasattr(other, "attention"):  # GPT-NeoX, whose rows are those of one head after the other
+            norms = (other.input_layernorm, other.post_attention_layernorm)
+            maps = (other.mlp.dense_h_to_4h, other.mlp.dense_4h_to_h)
+            by_head = torch.stack([weight.unflatten(0, (attention.num_heads, -1)) for weight in three], dim=1)
+            other.attention.query_key_value.weight.copy_(by_head.flatten(0, 2))
+            other.attention.dense.weight.copy_(attention.fc.weight)
+        else:  # MPT
+            norms, maps = (other.norm_1, other.norm_2), (other.ffn.up_proj, other.ffn.down_proj)
+            other.attn.Wqkv.weight.copy_(torch.cat(three))
+            other.attn.out_proj.weight.copy_(attention.fc.weight)
+        for residual, norm in zip((mine.attention_residual, mine.feed_forward_residual), norms, strict=True):
+            _copy_norm(residual.norm, norm)
+        for linear, target in zip((mine.feed_forward[0], mine.feed_forward[2]), maps, strict=True):
+            target.weight.copy_(linear.weight.T if hasattr(other, "ln_1") else linear.weight)
+            _copy_bias(linear, target)
+
+
+def _copy_norm(norm: nn.Module, other: nn.Module) -> None:
+    other.weight.copy_(norm.weight)
+    _copy_bias(norm, other)
+
+
+def _copy_bias(module: nn.Module, other: nn.Module) -> None:
+    if other.bias is None:
+        module.bias.zero_()
+    else:
+        other.bias.copy_(module.bias)

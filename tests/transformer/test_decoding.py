@@ -56,12 +56,11 @@ def plain_beam(model, source, max_length, beam, alpha):
         ]
         continued.sort(key=lambda candidate: -candidate[0])
         ended += [(score / penalty, tokens) for score, tokens, token in continued[:beam] if token == END]
-        ended = ended[:beam]
         beginnings = [(score, [*tokens, token]) for score, tokens, token in continued if token != END][:beam]
-        if len(ended) == beam:
+        if len(ended) >= beam:
             break
     cut = [(score / penalty, tokens) for score, tokens in beginnings]
-    return sorted(ended or cut, key=lambda hypothesis: -hypothesis[0])
+    return sorted(ended or cut, key=lambda hypothesis: -hypothesis[0])[:beam]
 
 
 def sources():
