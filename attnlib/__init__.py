@@ -11,6 +11,7 @@ The modules, each importing only from those above it:
 ``scores``          one call's mask and bias, checked
 ``kernels``         the ways to compute
 ``functional``      ``attention`` and ``attention_weights``
+``rope_scaling``    how fast rotary positions turn
 ``positions``       where a token stands
 ``cache``           ``KVCache``
 ``multihead``       ``MultiHeadAttention``

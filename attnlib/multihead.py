@@ -58,8 +58,9 @@ class MultiHeadAttention(nn.Module):
         dtype: that of the parameters. Default: torch's default dtype.
 
     Attributes:
-        wq: the queries' projection, a :class:`torch.nn.Linear`. The four projections are all that the state dict holds.
-            Each may be replaced by another module that returns as many features: quantised, or wrapped for LoRA.
+        wq: the queries' projection, a :class:`torch.nn.Linear`. The four projections, and norms that were asked for,
+            are all that the state dict holds. A projection may be replaced by any module that maps the same widths:
+            quantised, wrapped for LoRA, one that casts its weights. It is called; nothing is read from it.
         wk: the keys' projection.
         wv: the values' projection.
         fc: the output projection.
@@ -142,7 +143,19 @@ class MultiHeadAttention(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new weights, uniformly after Glorot and Bengio (2010); set biases to zero. Norms stay as they are."""
+        """Draw new weights, uniformly after Glorot and Bengio (2010); set biases to zero. Norms stay as they are.
+
+        So does the paper's own code. :class:`torch.nn.MultiheadAttention` begins smaller: it draws W_Q, W_K and W_V as
+        one matrix, which makes them 1/√2 times as large, and W_O as any :class:`torch.nn.Linear`, 1/√3 times, with a
+        bias of zero. To begin as it does:
+
+        >>> from torch import nn
+        >>> from attnlib import MultiHeadAttention
+        >>> attend = MultiHeadAttention(num_heads=2, d_model=8)
+        >>> for projection in (attend.wq, attend.wk, attend.wv):
+        ...     _ = nn.init.xavier_uniform_(projection.weight, gain=2**-0.5)
+        >>> attend.fc.reset_parameters()
+        """
         for projection in (self.wq, self.wk, self.wv, self.fc):
             nn.init.xavier_uniform_(projection.weight)
             if projection.bias is not None:

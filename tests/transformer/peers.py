@@ -91,49 +91,44 @@ def copy_to_hugging_face(ours, theirs) -> None:
 
 @torch.no_grad()
 def copy_to_decoder_only(ours, theirs) -> None:
-    """Copy a language model of attnlib to Hugging Face's GPT-2, GPT-NeoX or MPT.
+    """Copy a language model of attnlib to Hugging Face's GPT-2, Llama or MPT.
 
-    Attention then has biases of zero there; where MPT has none at all, ours are set to zero.
+    GPT-2's attention then has biases of zero; where the others have none at all, ours are set to zero.
     """
-    body = getattr(theirs, "transformer", None) or theirs.gpt_neox
-    layers = getattr(body, "h", None) or getattr(body, "layers", None) or body.blocks
+    body = getattr(theirs, "transformer", None) or theirs.model
     theirs.get_input_embeddings().weight.copy_(ours.embedding.weight)
-    _copy_norm(ours.stack.norm, getattr(body, "ln_f", None) or getattr(body, "final_layer_norm", None) or body.norm_f)
+    last = next(module for name, module in body.named_children() if name in ("ln_f", "norm", "norm_f"))
+    copies = [(ours.stack.norm, last)]
     if hasattr(body, "wpe"):
         body.wpe.weight.copy_(ours.positions.weight)
+    layers = next(module for name, module in body.named_children() if name in ("h", "layers", "blocks"))
     for mine, other in zip(ours.stack.layers, layers, strict=True):
-        attention = mine.self_attention
+        attention, net = mine.self_attention, mine.feed_forward
+        norms = [mine.attention_residual.norm, mine.feed_forward_residual.norm]
         three = [getattr(attention, name).weight for name in ("wq", "wk", "wv")]
-        if hasattr(other, "ln_1"):  # GPT-2, whose projections are transposed
-            norms, maps = (other.ln_1, other.ln_2), (other.mlp.c_fc, other.mlp.c_proj)
+        if hasattr(other, "ln_1"):  # GPT-2, whose maps are transposed
+            copies += zip(norms, (other.ln_1, other.ln_2), strict=True)
+            maps = [(attention.fc, other.attn.c_proj), (net[0], other.mlp.c_fc), (net[2], other.mlp.c_proj)]
             other.attn.c_attn.weight.copy_(torch.cat(three).T)
-            other.attn.c_proj.weight.copy_(attention.fc.weight.T)
-            for projection in (other.attn.c_attn, other.attn.c_proj):
-                projection.bias.zero_()
-        elif hasattr(other, "attention"):  # GPT-NeoX, whose rows are those of one head after the other
-            norms = (other.input_layernorm, other.post_attention_layernorm)
-            maps = (other.mlp.dense_h_to_4h, other.mlp.dense_4h_to_h)
-            by_head = torch.stack([weight.unflatten(0, (attention.num_heads, -1)) for weight in three], dim=1)
-            other.attention.query_key_value.weight.copy_(by_head.flatten(0, 2))
-            other.attention.dense.weight.copy_(attention.fc.weight)
+            other.attn.c_attn.bias.zero_()
+            for linear, target in maps:
+                target.weight.copy_(linear.weight.T)
+                target.bias.zero_() if linear.bias is None else target.bias.copy_(linear.bias)
+        elif hasattr(other, "self_attn"):  # Llama
+            copies += zip(norms, (other.input_layernorm, other.post_attention_layernorm), strict=True)
+            copies += [
+                (getattr(attention, name), getattr(other.self_attn, f"{theirs}_proj"))
+                for name, theirs in (("wq", "q"), ("wk", "k"), ("wv", "v"), ("fc", "o"))
+            ]
+            copies += [(getattr(net, name), getattr(other.mlp, f"{name}_proj")) for name in ("gate", "up", "down")]
         else:  # MPT
-            norms, maps = (other.norm_1, other.norm_2), (other.ffn.up_proj, other.ffn.down_proj)
+            copies += zip(norms, (other.norm_1, other.norm_2), strict=True)
+            copies += [(attention.fc, other.attn.out_proj), (net[0], other.ffn.up_proj), (net[2], other.ffn.down_proj)]
             other.attn.Wqkv.weight.copy_(torch.cat(three))
-            other.attn.out_proj.weight.copy_(attention.fc.weight)
-        for residual, norm in zip((mine.attention_residual, mine.feed_forward_residual), norms, strict=True):
-            _copy_norm(residual.norm, norm)
-        for linear, target in zip((mine.feed_forward[0], mine.feed_forward[2]), maps, strict=True):
-            target.weight.copy_(linear.weight.T if hasattr(other, "ln_1") else linear.weight)
-            _copy_bias(linear, target)
-
-
-def _copy_norm(norm: nn.Module, other: nn.Module) -> None:
-    other.weight.copy_(norm.weight)
-    _copy_bias(norm, other)
-
-
-def _copy_bias(module: nn.Module, other: nn.Module) -> None:
-    if other.bias is None:
-        module.bias.zero_()
-    else:
-        other.bias.copy_(module.bias)
+    for module, target in copies:
+        target.weight.copy_(module.weight)
+        bias, theirs_bias = (getattr(m, "bias", None) for m in (module, target))
+        if theirs_bias is not None:
+            theirs_bias.copy_(bias)
+        elif bias is not None:
+            bias.zero_()

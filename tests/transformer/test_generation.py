@@ -54,7 +54,7 @@ def test_prompts_padded_on_the_left_are_each_alone(positions, window):
     """Token for token, and in scores. Seeds whose texts differ, and end at several lengths."""
     lengths, texts = set(), set()
     for seed in range(3):
-        model = model_of(seed, positions, window=window, num_kv_heads=1)
+        model = model_of(seed, positions, window=window, attention={"num_kv_heads": 1})
         greedy = greedy_search(model, PROMPTS, end=END, max_length=7, prompt_mask=REAL)
         expected = [plain_greedy(model, prompt, 7) for prompt in ALONE]
         assert [tokens.tolist() for tokens in greedy] == expected
@@ -77,9 +77,7 @@ def test_what_stands_in_the_filling_changes_nothing():
     model = model_of(positions="sinusoidal")
     other = PROMPTS.masked_fill(REAL == 0, 4)
     for search in SEARCHES:
-        found = [
-            search(model, some, max_length=4, prompt_mask=REAL, **options(search)) for some in (PROMPTS, other)
-        ]
+        found = [search(model, some, max_length=4, prompt_mask=REAL, **options(search)) for some in (PROMPTS, other)]
         assert str(found[0]) == str(found[1])
     unmasked = greedy_search(model, other, max_length=4)
     assert str(unmasked) != str(greedy_search(model, other, max_length=4, prompt_mask=REAL))

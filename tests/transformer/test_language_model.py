@@ -1,6 +1,7 @@
-"""The decoder-only model against Hugging Face's GPT-2, GPT-NeoX and MPT, and against itself without a cache."""
+"""The decoder-only model against Hugging Face's GPT-2, Llama and MPT, and against itself without a cache."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 from attnlib import KVCache, masks
 from attnlib.positions import ALiBi, Learned, Rotary
-from attnlib.transformer import LanguageModel
+from attnlib.transformer import FeedForward, GatedFeedForward, LanguageModel
 from tests.tolerances import assert_close
 from tests.transformer.peers import copy_to_decoder_only, random_weights
 
@@ -37,19 +38,17 @@ def peer_of(positions, seed=0):
         sizes = {"n_embd": D_MODEL, "n_layer": N, "n_head": H, "n_inner": D_FF, "n_positions": MOST}
         config = transformers.GPT2Config(**shared, **sizes, activation_function="relu")
         ours, theirs = model_of("learned"), transformers.GPT2LMHeadModel(config)
-    elif positions == "rotary":
+    elif positions == "rotary":  # and grouped heads, RMSNorm, SwiGLU
         sizes = {"hidden_size": D_MODEL, "num_hidden_layers": N, "num_attention_heads": H, "intermediate_size": D_FF}
-        form = {"hidden_act": "relu", "attention_bias": False, "use_parallel_residual": False}
-        whole = {"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 1.0}
-        config = transformers.GPTNeoXConfig(
-            **shared, **sizes, **form, rope_parameters=whole, tie_word_embeddings=True
-        )
-        ours, theirs = model_of("rotary"), transformers.GPTNeoXForCausalLM(config)
-    else:  # its own order of slopes, unless H is a power of two
+        config = transformers.LlamaConfig(**shared, **sizes, num_key_value_heads=1, tie_word_embeddings=True)
+        parts = {"norm": partial(nn.RMSNorm, eps=config.rms_norm_eps), "feed_forward": GatedFeedForward}
+        ours = model_of("rotary", **parts, attention={"num_kv_heads": 1})
+        theirs = transformers.LlamaForCausalLM(config)
+    else:  # theirs has an order of slopes of its own, unless H is a power of two
         config = transformers.MptConfig(**shared, d_model=D_MODEL, n_heads=4, n_layers=N, max_seq_len=MOST)
-        ours, theirs = model_of("alibi", num_heads=4, d_ff=4 * D_MODEL), transformers.MptForCausalLM(config)
-        for layer in ours.stack.layers:
-            layer.feed_forward[1] = nn.GELU()
+        gelu = partial(FeedForward, activation=nn.GELU)
+        ours = model_of("alibi", num_heads=4, d_ff=4 * D_MODEL, feed_forward=gelu)
+        theirs = transformers.MptForCausalLM(config)
         ours, theirs = ours.float(), theirs.float()  # in float64 theirs makes NaN of prompts that are padded
     theirs = theirs.to(ours.embedding.weight.dtype).eval()
     copy_to_decoder_only(ours, theirs)
@@ -61,7 +60,7 @@ def test_it_is_hugging_faces_model_with_these_positions(positions):
     ours, theirs = peer_of(positions)
     expected = theirs(TOKENS).logits
     logits = ours(TOKENS)
-    if positions == "rotary":  # their angles are rounded to float32
+    if positions == "rotary":  # their norms and angles are rounded to float32
         torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
     else:
         assert_close(logits, expected)
@@ -72,7 +71,7 @@ def test_it_is_hugging_faces_model_with_these_positions(positions):
 @pytest.mark.parametrize("positions", kinds())
 def test_token_by_token_is_all_at_once(positions, window):
     """With grouped heads, in steps of several sizes; under a window the cache keeps three keys at most."""
-    model, cache = model_of(positions, window=window, num_kv_heads=1), None
+    model, cache = model_of(positions, window=window, attention={"num_kv_heads": 1}), None
     cache = model.new_cache()
     with torch.no_grad():
         whole = model(TOKENS)
@@ -135,7 +134,7 @@ def test_the_weights_are_drawn_as_gpt2_draws_them():
 
 
 def test_the_sizes_are_those_that_are_asked_for():
-    model = LanguageModel(VOCAB, **SIZES, d_k=2, d_v=5, num_kv_heads=1)
+    model = LanguageModel(VOCAB, **SIZES, d_k=2, d_v=5, attention={"num_kv_heads": 1})
     shapes = {name: tuple(parameter.shape) for name, parameter in model.state_dict().items()}
     first = "stack.layers.0."
     assert shapes[first + "self_attention.wq.weight"] == (H * 2, D_MODEL)
@@ -196,8 +195,10 @@ def test_one_text_needs_no_batch():
         ({"positions": Learned(9, 8)}, ValueError, "positions: expected Learned of d_model = 12, got Learned"),
         ({"positions": Rotary(6)}, ValueError, "rotary: expected one of d_k = 4, got 6"),
         ({"window": 0}, ValueError, "window: expected at least 1, got 0"),
-        ({"num_kv_heads": 2}, ValueError, "num_kv_heads: expected a divisor of num_heads=3, got 2"),
+        ({"attention": {"num_kv_heads": 2}}, ValueError, "num_kv_heads: expected a divisor of num_heads=3, got 2"),
         ({"d_model": 13}, ValueError, "d_model: expected a multiple of num_heads=3"),
+        ({"d_model": 13, "d_v": 4}, ValueError, "d_model: expected a multiple of num_heads=3, got 13; or give d_k and"),
+        ({"attention": {"rotary": Rotary(4)}}, ValueError, "attention: expected no rotary, which is given as posit"),
         ({"dropout": 1.0}, ValueError, "dropout: expected a probability"),
     ],
 )
