@@ -1,4 +1,4 @@
-"""The model of "Attention Is All You Need" (Vaswani et al., 2017): layers, stacks, the whole, and how it writes.
+"""The model of "Attention Is All You Need" (Vaswani et al., 2017), a decoder-only one, their layers, how they write.
 
 >>> import torch
 >>> from attnlib.transformer import Transformer

@@ -81,7 +81,7 @@ def greedy_search(
         _check_finite(best)
         return tokens
 
-    model, end, max_length = _checked(model, source, end, max_length)
+    model, end, max_length = _checked(model, end, max_length)
     reading = _given(start=start, source_mask=source_mask, prompt_mask=prompt_mask)
     return _written(model, source, likeliest, end, max_length, reading)
 
@@ -140,7 +140,7 @@ def sample(
         _check_finite(probabilities.amax(-1))
         return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
 
-    model, end, max_length = _checked(model, source, end, max_length)
+    model, end, max_length = _checked(model, end, max_length)
     top_k = checked_warp(model.target_vocab, temperature, top_k, top_p)
     if not isinstance(generator, torch.Generator | None):
         raise TypeError(f"generator: expected a torch.Generator, got {type(generator).__name__}")
@@ -204,7 +204,7 @@ def beam_search(
     >>> [hypotheses[0].score >= hypotheses[-1].score for hypotheses in found]
     [True, True, True]
     """
-    model, end, max_length = _checked(model, source, end, max_length)
+    model, end, max_length = _checked(model, end, max_length)
     beam, divisor = whole_number("beam", beam), _divisor(length_penalty)
     with _evaluating(model):
         reading = _given(start=start, source_mask=source_mask, prompt_mask=prompt_mask)
@@ -322,15 +322,11 @@ def _evaluating(model: GenerativeModel) -> Iterator[None]:
 # Checks
 
 
-def _checked(given: Any, source: Tensor, end: int | None, max_length: int) -> tuple[GenerativeModel, int, int]:
+def _checked(given: Any, end: int | None, max_length: int) -> tuple[GenerativeModel, int, int]:
     """Return the model, the end, or −1, which no token is, and the length, once they are known to fit."""
     model: Any = getattr(given, "_orig_mod", given)  # torch.compile wraps it, and compiles its forward alone
     if not (isinstance(model, nn.Module) and hasattr(model, "begin")):
         raise TypeError(f"model: expected a Transformer, a LanguageModel, or another with begin(), got {_name(given)}")
-    if not isinstance(source, Tensor):
-        raise TypeError(f"source: expected a tensor, got {_name(source)}")
-    if source.dim() != 2:
-        raise ValueError(f"source: expected (B, S), got {tuple(source.shape)}")
     checked_end = -1 if end is None else checked_token("end", end, cast(Any, model).target_vocab)
     return cast(GenerativeModel, model), checked_end, whole_number("max_length", max_length)
 

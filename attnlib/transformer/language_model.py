@@ -191,8 +191,8 @@ class LanguageModel(nn.Module):
                 ``attention_mask``. What is not real is not read, and not counted. Default: all are real.
 
         Returns:
-            The texts, which hold their caches: ``texts.logits`` (B, vocab) are those of the next token,
-            ``texts.append(tokens)`` writes it, ``texts.reorder(rows)`` takes them in another order.
+            The texts so far, with their caches (:class:`attnlib.transformer.Decoding`). Their ``logits`` (B, vocab)
+            are those of the next token; ``append(tokens)`` writes it.
 
         Raises:
             ValueError: if sizes do not fit, a token is not in the vocabulary, a prompt is empty or not padded on the
@@ -208,7 +208,7 @@ class LanguageModel(nn.Module):
         >>> torch.allclose(texts.logits[1], alone.logits[0], atol=1e-6)
         True
         """
-        check_vocabulary("source", source, self.vocab)
+        check_vocabulary("source", source, self.vocab, axes=(2,))
         max_length = whole_number("max_length", max_length)
         missing = _missing(prompt_mask, source)
         if isinstance(self.positions, Learned) and len(source):

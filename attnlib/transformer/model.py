@@ -314,8 +314,8 @@ class Transformer(nn.Module):
             source_mask: which source tokens may be read, as in :meth:`forward`.
 
         Returns:
-            The targets, which hold their caches: ``targets.logits`` (B, target_vocab) are those of the next token,
-            ``targets.append(tokens)`` writes it, ``targets.reorder(rows)`` takes them in another order.
+            The targets so far, with their caches (:class:`attnlib.transformer.Decoding`). Their ``logits``,
+            (B, target_vocab), are those of the next token; ``append(tokens)`` writes it.
 
         Raises:
             ValueError: if sizes do not fit, ``start`` is not in the vocabulary, or the model's positions end before
@@ -330,6 +330,7 @@ class Transformer(nn.Module):
         >>> targets.logits.shape
         torch.Size([3, 11])
         """
+        check_vocabulary("source", source, self.source_vocab, axes=(2,))
         start = checked_token("start", start, self.target_vocab)
         known = getattr(self.positions, "max_length", math.inf)
         if whole_number("max_length", max_length) > known:
