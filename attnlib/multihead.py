@@ -83,6 +83,16 @@ class MultiHeadAttention(nn.Module):
     torch.Size([3, 5, 8])
     >>> attend(x, torch.randn(3, 7, 8)).shape                          # cross-attention to S = 7 other tokens
     torch.Size([3, 5, 8])
+
+    Grouped heads with rotary positions, as in Llama; a prompt, then the next token, which reads the cache:
+
+    >>> from attnlib import KVCache
+    >>> from attnlib.positions import Rotary
+    >>> attend = MultiHeadAttention(num_heads=4, d_model=8, num_kv_heads=2, rotary=Rotary(d_k=2))
+    >>> cache = KVCache()
+    >>> y = attend(x, mask=masks.causal(), cache=cache)
+    >>> attend(torch.randn(3, 1, 8), mask=masks.causal(), cache=cache).shape, cache.key.shape
+    (torch.Size([3, 1, 8]), torch.Size([3, 2, 6, 2]))
     """
 
     # Who is shown the weights of each call; on the class, so that a layer that was stored before has it too.

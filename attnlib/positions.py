@@ -35,6 +35,7 @@ import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from numbers import Real
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -218,7 +219,7 @@ class Rotary(nn.Module):
         columns: how many columns turn, the first ones; the others stay as they are, as in GPT-NeoX and Phi: Hugging
             Face's ``partial_rotary_factor`` times d_k. Their number stands for d_k in the equations. Default: all.
         speeds: radians a position, one number for each pair, in the place of ``base`` and ``scaling``: Hugging Face's
-            ``inv_freq``.
+            ``inv_freq``. They do not learn.
         attention_factor: what queries and keys are multiplied with as they are turned. Default: what ``scaling`` says,
             as YaRN does; else 1.
 
@@ -255,7 +256,7 @@ class Rotary(nn.Module):
             raise ValueError(f"{name}: expected {wanted}, got {columns}")
         positive_number("base", base)
         if isinstance(scaling, Scaling):
-            scaling.speeds(np.arange(columns // 2.0), base)  # what it raises, it raises here
+            scaling.speeds(np.arange(columns // 2, dtype=np.float64), base)  # what it raises, it raises here
         elif isinstance(scaling, Real):
             positive_number("scaling", scaling)
         else:
@@ -308,20 +309,20 @@ class Rotary(nn.Module):
 
     def _cos_and_sin(self, x: Tensor, offset: int, positions: Tensor | None) -> tuple[Tensor, Tensor]:
         # Not buffers: those would be rounded when the module is cast to half precision.
-        settings = self.columns, self.base, self.scaling, self.speeds, self.attention_factor, self.layout
+        turns = _Turns(self.columns, self.base, self.scaling, self.speeds, self.attention_factor, self.layout)
         if x.is_cpu and type(x) is Tensor and not torch.compiler.is_compiling():
             dtype = np.float64 if x.dtype == torch.float64 else np.float32
             if positions is None:
-                cos, sin = _remembered_tables(offset, x.shape[-2], *settings, dtype)
+                cos, sin = _remembered_tables(turns, offset, x.shape[-2], dtype)
                 return torch.from_numpy(cos), torch.from_numpy(sin)
             if positions.numel() and is_plain(positions):
                 first, last = _ends(positions)
                 if last - first < positions.numel():  # so that the table is no larger than what is read from it
-                    cos, sin = _remembered_tables(first, last - first + 1, *settings, dtype)
+                    cos, sin = _remembered_tables(turns, first, last - first + 1, dtype)
                     rows = _beside(positions, x) - first
                     return F.embedding(rows, torch.from_numpy(cos)), F.embedding(rows, torch.from_numpy(sin))
         places = _range(offset, x.shape[-2], x.device) if positions is None else _beside(positions, x)
-        return _tables(places, *settings, x.dtype, x.device)
+        return _tables(turns, places, x.dtype, x.device)
 
     def extra_repr(self) -> str:
         scaled = f"base={self.base}, scaling={self.scaling}" if self.speeds is None else "speeds=(…)"
@@ -349,68 +350,61 @@ def _beside(positions: Tensor, x: Tensor) -> Tensor:
     return positions if positions.dim() == 1 else positions.unflatten(0, (-1, *[1] * (x.dim() - 3)))
 
 
-def _tables(
-    positions: Tensor,
-    columns: int,
-    base: float,
-    scaling: float | Scaling,
-    speeds: tuple[float, ...] | None,
-    attention_factor: float | None,
-    layout: str,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> tuple[Tensor, Tensor]:
+class _Turns(NamedTuple):
+    """What says how far a token is turned, its position apart."""
+
+    columns: int
+    base: float
+    scaling: float | Scaling
+    own_speeds: tuple[float, ...] | None
+    own_factor: float | None
+    layout: str
+
+    def speeds(self, pairs: Array) -> Array:
+        """Return the radians a position of each of the pairs 0, 1, …, n − 1."""
+        if isinstance(self.scaling, Scaling):
+            return self.scaling.speeds(pairs, self.base)
+        return self.base ** (-pairs / pairs.shape[0])
+
+    @property
+    def stretch(self) -> float:
+        """What positions are divided by: a rule changes the speeds instead."""
+        return 1.0 if isinstance(self.scaling, Scaling) else self.scaling
+
+    @property
+    def factor(self) -> float:
+        if self.own_factor is not None:
+            return self.own_factor
+        return self.scaling.attention_factor if isinstance(self.scaling, Scaling) else 1.0
+
+
+def _tables(turns: _Turns, positions: Tensor, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return cos θ and, with the sign that it has in the equation, sin θ: positions (…, L) → (…, L, columns) each."""
     where = _with_float64(device)
-    if speeds is None:
-        each = _speeds(torch.arange(columns // 2, dtype=torch.float64, device=where), base, scaling)
+    if turns.own_speeds is None:
+        speeds = turns.speeds(torch.arange(turns.columns // 2, dtype=torch.float64, device=where))
     else:
-        each = torch.tensor(speeds, dtype=torch.float64, device=where)
-    angles = _angles(positions, each, _stretch(scaling))
-    factor = _factor(scaling, attention_factor)
-    cos, sin = ((factor * x).to(device, dtype) for x in (angles.cos(), angles.sin()))
-    return _join_pairs(cos, cos, layout), _join_pairs(-sin, sin, layout)
+        speeds = torch.tensor(turns.own_speeds, dtype=torch.float64, device=where)
+    angles = _angles(positions, speeds, turns.stretch)
+    cos, sin = ((turns.factor * x).to(device, dtype) for x in (angles.cos(), angles.sin()))
+    return _join_pairs(cos, cos, turns.layout), _join_pairs(-sin, sin, turns.layout)
 
 
 @lru_cache(maxsize=2)
 def _remembered_tables(
-    start: int,
-    length: int,
-    columns: int,
-    base: float,
-    scaling: float | Scaling,
-    speeds: tuple[float, ...] | None,
-    attention_factor: float | None,
-    layout: str,
-    dtype: type[np.floating],
+    turns: _Turns, start: int, length: int, dtype: type[np.floating]
 ) -> tuple[np.ndarray, np.ndarray]:
     """:func:`_tables`, made once for the queries and keys of all layers.
 
     In NumPy: a tensor made in inference mode, or inside a transform of torch.func, is of no use outside. And on a CPU
     only: elsewhere a tensor belongs to a stream, or to the graph that captures it.
     """
-    each = _speeds(np.arange(columns // 2.0), base, scaling) if speeds is None else np.array(speeds)
-    halves = [-each, each]
-    signed = np.concatenate(halves) if layout == "half-split" else np.stack(halves, axis=-1).ravel()
-    angles = np.outer(np.arange(start, start + length) / _stretch(scaling), signed)
-    factor = _factor(scaling, attention_factor)
-    return (factor * np.cos(angles)).astype(dtype), (factor * np.sin(angles)).astype(dtype)
-
-
-def _speeds(pairs: Array, base: float, scaling: float | Scaling) -> Array:
-    """Return the radians a position of each of the pairs 0, 1, …, n − 1."""
-    return scaling.speeds(pairs, base) if isinstance(scaling, Scaling) else base ** (-pairs / pairs.shape[0])
-
-
-def _stretch(scaling: float | Scaling) -> float:
-    """Return what positions are divided by: a rule changes the speeds instead."""
-    return 1.0 if isinstance(scaling, Scaling) else scaling
-
-
-def _factor(scaling: float | Scaling, attention_factor: float | None) -> float:
-    if attention_factor is not None:
-        return attention_factor
-    return scaling.attention_factor if isinstance(scaling, Scaling) else 1.0
+    pairs = np.arange(turns.columns // 2, dtype=np.float64)
+    speeds = turns.speeds(pairs) if turns.own_speeds is None else np.array(turns.own_speeds)
+    halves = [-speeds, speeds]
+    signed = np.concatenate(halves) if turns.layout == "half-split" else np.stack(halves, axis=-1).ravel()
+    angles = np.outer(np.arange(start, start + length) / turns.stretch, signed)
+    return (turns.factor * np.cos(angles)).astype(dtype), (turns.factor * np.sin(angles)).astype(dtype)
 
 
 def _angles(positions: Tensor, speeds: Tensor, stretch: float = 1.0) -> Tensor:
