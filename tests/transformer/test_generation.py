@@ -13,6 +13,7 @@ from attnlib.positions import Learned
 from attnlib.transformer import LanguageModel, Transformer, beam_search, greedy_search, sample
 from tests.transformer.peers import random_weights
 from tests.transformer.test_language_model import D_MODEL, MOST, SIZES, kinds, peer_of
+from tests.transformer.test_sampling import WRONG
 
 VOCAB, END = 5, 1
 PROMPTS = torch.tensor([[2, 3, 4, 2, 3], [0, 0, 4, 3, 2], [0, 0, 0, 0, 3]])
@@ -403,20 +404,7 @@ def test_the_other_kinds_arguments_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"temperature": 0}, ValueError, "temperature: expected a number above 0, got 0; .* use greedy_search"),
-        ({"temperature": -1.5}, ValueError, "temperature: expected a number above 0, got -1.5"),
-        ({"temperature": math.nan}, ValueError, "temperature: expected a finite number, got nan"),
-        ({"temperature": "1"}, TypeError, "temperature: expected a number, got str"),
-        ({"top_k": 0}, ValueError, "top_k: expected at least 1, got 0"),
-        ({"top_k": VOCAB + 1}, ValueError, "top_k: expected at most the 5 tokens of the vocabulary, got 6"),
-        ({"top_k": 2.0}, TypeError, "top_k: expected a whole number, got float"),
-        ({"top_p": 0.0}, ValueError, r"top_p: expected a probability in \(0, 1\], got 0.0"),
-        ({"top_p": 1.1}, ValueError, r"top_p: expected a probability in \(0, 1\], got 1.1"),
-        ({"top_p": None}, TypeError, "top_p: expected a number, got NoneType"),
-        ({"generator": 0}, TypeError, "generator: expected a torch.Generator, got int"),
-    ],
+    ("arguments", "error", "message"), [*WRONG, ({"generator": 0}, TypeError, "generator: expected a")]
 )
 def test_what_cannot_be_drawn_is_refused(arguments, error, message):
     model = model_of()

@@ -1,6 +1,7 @@
 """Logits that are warped, against Hugging Face's warpers."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -8,6 +9,18 @@ import torch
 from attnlib.transformer import warp_logits
 
 ROWS, VOCAB = 7, 29
+WRONG = [
+    ({"temperature": 0}, ValueError, "temperature: expected a number above 0, got 0; .* use greedy_search"),
+    ({"temperature": -1.5}, ValueError, "temperature: expected a number above 0, got -1.5"),
+    ({"temperature": math.nan}, ValueError, "temperature: expected a finite number, got nan"),
+    ({"temperature": "1"}, TypeError, "temperature: expected a number, got str"),
+    ({"top_k": 0}, ValueError, "top_k: expected at least 1, got 0"),
+    ({"top_k": VOCAB + 1}, ValueError, "top_k: expected at most the .* tokens of the vocabulary, got 30"),
+    ({"top_k": 2.0}, TypeError, "top_k: expected a whole number, got float"),
+    ({"top_p": 0.0}, ValueError, r"top_p: expected a probability in \(0, 1\], got 0.0"),
+    ({"top_p": 1.1}, ValueError, r"top_p: expected a probability in \(0, 1\], got 1.1"),
+    ({"top_p": None}, TypeError, "top_p: expected a number, got NoneType"),
+]
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.3, 2.5])
@@ -23,6 +36,7 @@ def test_logits_are_warped_as_hugging_face_does(temperature, top_k, top_p):
     found = warp_logits(logits, temperature=temperature, top_k=top_k, top_p=top_p)
     assert torch.equal(found.isinf(), expected.isinf())
     torch.testing.assert_close(found.softmax(-1), expected.softmax(-1), rtol=1e-12, atol=0)
+    assert (found.amax(-1) == 0).all()
 
 
 def test_the_smallest_set_that_has_the_probability_stays():
@@ -35,6 +49,22 @@ def test_the_smallest_set_that_has_the_probability_stays():
             token, probability = ordered[len(kept)]
             kept, total = kept | {token}, total + probability
         assert set(warped.isfinite().nonzero().flatten().tolist()) == kept
+
+
+def test_what_has_the_probability_exactly_is_enough_and_one_token_always_stays():
+    logits = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64).log()
+    assert warp_logits(logits, top_p=0.5).isfinite().tolist() == [False, True, False]
+    assert warp_logits(logits, top_p=0.51).isfinite().sum() == 2
+    assert warp_logits(logits, top_p=1e-30).isfinite().tolist() == [False, True, False]
+
+
+def test_each_row_is_warped_by_itself_whatever_the_axes():
+    logits = torch.randn(2, 3, VOCAB, dtype=torch.float64) * 2
+    how = {"temperature": 0.8, "top_k": 11, "top_p": 0.7}
+    found = warp_logits(logits, **how)
+    for i, j in itertools.product(range(2), range(3)):
+        torch.testing.assert_close(found[i, j], warp_logits(logits[i, j], **how))
+    assert len(set(found.isfinite().sum(-1).flatten().tolist())) > 1
 
 
 def test_equally_likely_tokens_stay_together():
@@ -61,3 +91,9 @@ def test_half_precision_is_warped_in_float32(dtype):
 def test_what_is_no_logits_is_refused(logits, error, message):
     with pytest.raises(error, match=message):
         warp_logits(logits)
+
+
+@pytest.mark.parametrize(("arguments", "error", "message"), WRONG)
+def test_what_cannot_be_is_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        warp_logits(torch.zeros(ROWS, VOCAB), **arguments)
