@@ -46,10 +46,12 @@ class Decoding(Protocol):
 class GenerativeModel(Protocol):
     """A model that writes token by token. A :class:`torch.nn.Module` with a method and a number is one.
 
-    :class:`Transformer` and :class:`LanguageModel` are. One of your own, which counts on:
+    :class:`Transformer` and :class:`LanguageModel` are.
 
     Attributes:
         target_vocab: the number of different tokens that it writes.
+
+    One of your own, which counts on:
 
     >>> import torch
     >>> from torch.nn import Module, functional
