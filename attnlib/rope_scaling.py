@@ -27,7 +27,19 @@ Array = TypeVar("Array", np.ndarray, Tensor)
 
 
 class Scaling:
-    """A rule for the speeds: what :class:`attnlib.positions.Rotary` takes as ``scaling``, beside a number."""
+    """A rule for the speeds: what :class:`attnlib.positions.Rotary` takes as ``scaling``, beside a number.
+
+    One of your own is a class with one method, :meth:`speeds`. It must not change once it is in use.
+
+    >>> from attnlib.positions import Rotary
+    >>> from attnlib.rope_scaling import Scaling
+    >>> class SlowestStands(Scaling):
+    ...     def speeds(self, pairs, base):
+    ...         n = pairs.shape[0]
+    ...         return base ** (-pairs / n) * (pairs < n - 1)
+    >>> Rotary(64, scaling=SlowestStands()).d_k
+    64
+    """
 
     @property
     def attention_factor(self) -> float:
@@ -57,7 +69,7 @@ class NTK(Scaling):
     they are cached, so a factor that changes in the middle of a text would leave those of the past turned by the old
     one. Give that of the longest text.
 
-    Args:
+    Attributes:
         factor: how much longer texts are than in training.
 
     Raises:
@@ -94,7 +106,7 @@ class YaRN(Scaling):
     Where a configuration has an ``attention_factor`` of its own, :class:`attnlib.positions.Rotary` takes it. DeepSeek's
     ``mscale`` and ``mscale_all_dim`` make one, too: (0.1·mscale·ln(factor) + 1)/(0.1·mscale_all_dim·ln(factor) + 1).
 
-    Args:
+    Attributes:
         factor: how much longer texts are than in training.
         original_max_position_embeddings: the length of texts in training.
         beta_fast: pairs that turn so often are fast.
@@ -150,7 +162,7 @@ class Llama3(Scaling):
         k[i]     = (rounds[i] − low_freq_factor)/(high_freq_factor − low_freq_factor), within [0, 1]
         rounds   = how often the pair turns within the length of training
 
-    Args:
+    Attributes:
         factor: how much longer texts are than in training.
         low_freq_factor: pairs that turn so seldom are slow.
         high_freq_factor: pairs that turn so often are fast.

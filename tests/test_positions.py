@@ -428,7 +428,17 @@ EDGES = {
         YaRN,
         {"factor": 4.0, "original_max_position_embeddings": 500_000, "beta_fast": 5000.0, "beta_slow": 0.1},
     ),
-    "yarn, low equals high": (YaRN, {"factor": 4.0, "original_max_position_embeddings": 5}),
+    "yarn, no pair in training's length": (YaRN, {"factor": 4.0, "original_max_position_embeddings": 5}),
+    "yarn, low equals high": (
+        YaRN,
+        {
+            "factor": 4.0,
+            "original_max_position_embeddings": 3000,
+            "beta_fast": 8.0,
+            "beta_slow": 8.0,
+            "truncate": False,
+        },
+    ),
 }
 
 
