@@ -15,7 +15,7 @@ The modules, each importing only from those above it:
 ``positions``       where a token stands
 ``cache``           ``KVCache``
 ``multihead``       ``MultiHeadAttention``
-``transformer``     the model of "Attention Is All You Need"
+``transformer``     whole models, and how they write
 ``recording``       ``record_attention``
 ``plot``            figures (needs matplotlib)
 ``interop``         attnlib in other people's models

@@ -314,7 +314,7 @@ class MultiHeadAttention(nn.Module):
             self._check_positions(positions, query)
         if cache is not None:
             cache.check_belongs(self)
-            if (cache.length or isinstance(cache, Memory)) and cache.batch != batch:
+            if not cache.serves(batch):
                 raise ValueError(f"cache: expected the batch {tuple(batch)} of query, got {tuple(cache.batch)}")
             if isinstance(cache, KVCache):
                 if L != S:
