@@ -69,6 +69,10 @@ class _Kept:
         if self.layer is not None and self.layer is not layer:
             raise ValueError(f"cache: expected this layer's own, got that of another layer; {self._WAY}")
 
+    def serves(self, batch: torch.Size) -> bool:
+        """Return whether queries of ``batch``, (B,) or (), may read what is kept; an empty cache serves any."""
+        return self._key is None or self._key.shape[:-3] == batch
+
     @property
     def batch(self) -> torch.Size:
         """The axes before the heads, (B,) or (). Raises ValueError while the cache is empty."""
@@ -114,7 +118,7 @@ class _Kept:
         key, value = self._key, self._value  # not their slices: a decoder asks at every step
         if key is None or value is None:
             return
-        if key.shape[:-3] != batch or key.shape[-1] != d_k or value.shape[-1] != d_v:
+        if not self.serves(batch) or key.shape[-1] != d_k or value.shape[-1] != d_v:
             wanted = f"keys and values of the batch {tuple(batch)}, {d_k} and {d_v} wide"
             found = f"{tuple(key.shape[:-3])}, {key.shape[-1]} and {value.shape[-1]} wide"
             raise ValueError(f"cache: expected {wanted}, got {found}")
@@ -154,6 +158,9 @@ class _Kept:
             raise ValueError(f"rows: expected a cache with a batch axis, (B, H_kv, S, d_k), got {tuple(key.shape)}")
         if rows.device.type == "cpu" and rows.numel() and not 0 <= rows.min() <= rows.max() < len(key):
             raise ValueError(f"rows: expected examples from 0 to {len(key) - 1}, got {rows.tolist()}")
+        self._take(rows)
+
+    def _take(self, rows: Tensor) -> None:
         # With the spare room, so that the next token does not need new room again.
         self._key, self._value = (self._filled(x).index_select(0, rows) for x in (self._key, self._value))
 
@@ -340,12 +347,16 @@ class KVCache(_Kept):
 class Memory(_Kept):
     """The keys (B, H_kv, S, d_k) and values (B, H_kv, S, d_v) that cross-attention reads at every step.
 
-    :meth:`attnlib.MultiHeadAttention.remember` makes it. It does not grow.
+    :meth:`attnlib.MultiHeadAttention.remember` makes it. It does not grow. That of one example, B = 1, serves queries
+    of any number of examples, as several hypotheses about one source: its keys and values are not copied for them, and
+    ``reorder`` leaves it as it is.
 
     >>> import torch
-    >>> from attnlib.cache import Memory
-    >>> len(Memory(torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, 3, 5)))
-    3
+    >>> from attnlib import MultiHeadAttention
+    >>> attend = MultiHeadAttention(num_heads=2, d_model=8)
+    >>> memory = attend.remember(torch.randn(1, 3, 8))
+    >>> attend(torch.randn(5, 1, 8), cache=memory).shape, len(memory)
+    (torch.Size([5, 1, 8]), 3)
     """
 
     _WAY = "remember() it with this one"
@@ -360,14 +371,27 @@ class Memory(_Kept):
         self.is_finite = is_readable(key, value) and are_finite(key, value)
         self.length = self._kept = key.shape[-2]
 
+    def serves(self, batch: torch.Size) -> bool:
+        """Return whether queries of ``batch``, (B,) or (), may read it."""
+        return super().serves(batch) or self._is_of_one(batch)
+
+    def _is_of_one(self, batch: torch.Size) -> bool:
+        return len(batch) == 1 and self.batch == (1,)
+
+    def _take(self, rows: Tensor) -> None:
+        if not self._is_of_one(rows.shape):
+            super()._take(rows)
+
     def read(self, query: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the keys and values for a query (B, H, L, d_k).
+        """Return the keys and values for a query (B, H, L, d_k), with its batch.
 
         Raises:
             ValueError: if they do not fit it.
             TypeError: if the dtype is another: the layer may have changed it since.
         """
         key, value = self.key, self.value
+        if self._is_of_one(query.shape[:-3]):
+            key, value = (x.expand(len(query), *x.shape[1:]) for x in (key, value))  # views: nothing is copied
         checks.heads(query, key, value)
         return key, value
 

@@ -36,7 +36,11 @@ def whole_number(name: str, value: int, at_least: int = 1) -> int:
     if isinstance(value, bool) or not (isinstance(value, int | torch.SymInt) or hasattr(value, "__index__")):
         raise TypeError(f"{name}: expected a whole number, got {type(value).__name__}")
     if not isinstance(value, int | torch.SymInt):
-        value = operator.index(value)
+        try:
+            value = operator.index(value)
+        except TypeError as error:  # of a tensor, say, of several numbers
+            found = f"{type(value).__name__} of {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+            raise TypeError(f"{name}: expected a whole number, got {found}") from error
     if value < at_least:
         raise ValueError(f"{name}: expected at least {at_least}, got {value}")
     return value

@@ -1,6 +1,7 @@
 """Multi-head attention as a module: the paper's, with grouped heads, a cache, and weights on request."""
 
 from collections.abc import Callable, Collection
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from attnlib import checks, functional
 from attnlib.biases import ByDistance
 from attnlib.cache import KVCache, Memory
 from attnlib.masks import Mask, SlidingWindow
-from attnlib.positions import Rotary
+from attnlib.positions import Rotary, check_positions
 from attnlib.scores import Scores
 
 __all__ = ["MultiHeadAttention"]
@@ -155,6 +156,7 @@ class MultiHeadAttention(nn.Module):
         mask: Mask | Tensor | Scores | None = None,
         *,
         bias: Tensor | ByDistance | None = None,
+        positions: Tensor | None = None,
         cache: KVCache | Memory | None = None,
         need_weights: bool = False,
     ) -> Tensor:
@@ -168,6 +170,8 @@ class MultiHeadAttention(nn.Module):
                 A stack of layers checks it once, as :class:`attnlib.scores.Scores`.
             bias: float, added to the scores: (L, S) or (B|1, H|1, L|1, S|1); or a rule by the distance, as
                 :class:`attnlib.positions.ALiBi`.
+            positions: (L,) or (B, L), whole numbers: where the tokens stand, for ``rotary``. Default: one after the
+                other, from ``len(cache)`` on, or from 0.
             cache: the layer's own :class:`attnlib.KVCache`, for self-attention: the keys and values of the L new tokens
                 are appended to it, and S counts all so far. Or what :meth:`remember` made, for cross-attention: then
                 there is no key. Prompts of several lengths are padded on the left, since the new tokens follow on the
@@ -183,7 +187,7 @@ class MultiHeadAttention(nn.Module):
             ValueError: if sizes do not fit, or a cache is another layer's.
             TypeError: if a dtype does not fit, or a mask is not bool. See :func:`attnlib.attention`.
         """
-        key, value, scores = self._checked(query, key, value, mask, bias, cache, need_weights)
+        key, value, scores = self._checked(query, key, value, mask, bias, cache, need_weights, positions)
         # (B, L, d_model) → (B, L, H·d_k) → (B, H, L, d_k)
         queries = _split(_projected(self.wq, query, "query"), self.d_k)
         if self.q_norm is not None:
@@ -192,9 +196,10 @@ class MultiHeadAttention(nn.Module):
             keys, values = cache.read(queries)
         else:
             past = 0 if cache is None else cache.length
-            keys, values = self._keys_and_values(key, value, offset=past)
+            where = {"offset": past} if positions is None else {"positions": positions}
+            keys, values = self._keys_and_values(key, value, **where)
             if self.rotary is not None:
-                queries = self.rotary(queries, past)
+                queries = self.rotary(queries, **where)
             if cache is not None:
                 keys, values = cache.append(keys, values, self)
                 if cache.window is not None:
@@ -243,15 +248,15 @@ class MultiHeadAttention(nn.Module):
         key, value = self._checked_keys(key, value, key)
         if key.is_nested:
             checks.nothing_beside_jagged("key", remember=True)
-        return Memory(*self._keys_and_values(key, value, offset=0), layer=self)
+        return Memory(*self._keys_and_values(key, value), layer=self)
 
-    def _keys_and_values(self, key: Tensor, value: Tensor, offset: int) -> tuple[Tensor, Tensor]:
-        """Project to keys (B, H_kv, S, d_k) and values (B, H_kv, S, d_v); the first key stands at ``offset``."""
+    def _keys_and_values(self, key: Tensor, value: Tensor, **where: Any) -> tuple[Tensor, Tensor]:
+        """Project to keys (B, H_kv, S, d_k) and values (B, H_kv, S, d_v); ``where`` they stand, rotary is told."""
         keys = _split(_projected(self.wk, key, "key"), self.d_k)
         values = _split(_projected(self.wv, value, "value"), self.d_v)
         if self.k_norm is not None:
             keys = self.k_norm(keys)
-        return (keys if self.rotary is None else self.rotary(keys, offset)), values
+        return (keys if self.rotary is None else self.rotary(keys, **where)), values
 
     def _checked(
         self,
@@ -262,6 +267,7 @@ class MultiHeadAttention(nn.Module):
         bias: Tensor | ByDistance | None,
         cache: KVCache | Memory | None,
         need_weights: bool,
+        positions: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Scores]:
         """Check all arguments, before anything is computed or written; fill in what was left out."""
         checks.probability("dropout", self.dropout)  # an attribute, so that it may have changed
@@ -281,9 +287,11 @@ class MultiHeadAttention(nn.Module):
         batch, L, S = query.shape[:-2], query.shape[-2], key.shape[-2]
         if self.rotary is not None and L != S:
             raise ValueError(f"key: rotary positions are for self-attention; expected S = {L}, got {S}")
+        if positions is not None:
+            self._check_positions(positions, query)
         if cache is not None:
             cache.check_belongs(self)
-            if (cache.length or isinstance(cache, Memory)) and cache.batch != batch:
+            if not cache.serves(batch):
                 raise ValueError(f"cache: expected the batch {tuple(batch)} of query, got {tuple(cache.batch)}")
             if isinstance(cache, KVCache):
                 if L != S:
@@ -292,6 +300,15 @@ class MultiHeadAttention(nn.Module):
                 cache.check_mask(mask.mask if isinstance(mask, Scores) else mask)
             S = cache.length + (S if isinstance(cache, KVCache) else 0)
         return key, value, Scores.of(mask, bias, (*batch, self.num_heads, L, S), query.device)
+
+    def _check_positions(self, positions: Tensor, query: Tensor) -> None:
+        """Check that there is something to read positions, and that they fit the tokens (…, L, d_model)."""
+        if self.rotary is None:
+            found = type(positions).__name__
+            raise ValueError(
+                f"positions: expected None, since the layer has no rotary that would read them, got {found}"
+            )
+        check_positions(positions, query.shape[-2], query.shape[:-2], query.device)
 
     def _checked_tokens(self, query: Tensor, key: Tensor | None, value: Tensor | None) -> tuple[Tensor, Tensor]:
         """Check the tokens, and return the key's and the value's."""

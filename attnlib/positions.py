@@ -15,6 +15,19 @@ encoding                 acts on                 after the n = ``len(cache)`` to
 >>> sinusoidal(2, 4)
 tensor([[0.0000, 1.0000, 0.0000, 1.0000],
         [0.8415, 0.5403, 0.0100, 0.9999]])
+
+Where tokens do not stand at ``offset``, ``offset + 1``, …, the first three take ``positions=`` in its place, whole
+numbers (B, L), or (L,) for all examples: packed documents that are each counted from 0, prompts that are padded on the
+left, tokens missing in the middle. Of rotary positions only differences count, so they need it for the last alone.
+
+>>> import torch
+>>> real = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])  # the first of two prompts is padded on the left
+>>> positions = (real.cumsum(dim=1) - 1).clamp(min=0)
+>>> positions
+tensor([[0, 0, 0, 1, 2],
+        [0, 1, 2, 3, 4]])
+>>> sinusoidal(5, 8, positions=positions).shape
+torch.Size([2, 5, 8])
 """
 
 import math
@@ -29,6 +42,7 @@ from torch import Tensor, nn
 
 from attnlib.biases import ByDistance, spread
 from attnlib.checks import whole_number
+from attnlib.modes import is_plain
 
 __all__ = ["ALiBi", "Learned", "Rotary", "T5RelativeBias", "alibi", "alibi_slopes", "sinusoidal"]
 
@@ -42,6 +56,7 @@ def sinusoidal(
     d_model: int,
     *,
     offset: int = 0,
+    positions: Tensor | None = None,
     base: float = 10_000.0,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
@@ -60,13 +75,16 @@ def sinusoidal(
         length: the number of positions.
         d_model: the size of the tokens.
         offset: the position of the first row; with a cache, ``len(cache)``.
+        positions: (length,) or (B, length), where each row stands, in the place of ``offset``; of (B, length) the
+            encoding is (B, length, d_model).
         base: the slowest pair turns at nearly 1/base radians a position.
-        device: where the tensor is made. Default: torch's default device.
+        device: where the tensor is made. Default: that of ``positions``, or torch's default device.
         dtype: that of the tensor. Default: torch's default dtype. The angles are computed in float64.
 
     Raises:
-        ValueError: if a size is less than 1, ``offset`` is negative, or ``base`` is not finite and above 0.
-        TypeError: if a size or ``offset`` is not a whole number, or ``base`` is not a number.
+        ValueError: if a size is less than 1, ``offset`` is negative or stands beside ``positions``, these have another
+            length, or ``base`` is not finite and above 0.
+        TypeError: if a size, ``offset`` or one of ``positions`` is not a whole number, or ``base`` is not a number.
 
     >>> import torch
     >>> from attnlib.positions import sinusoidal
@@ -76,11 +94,15 @@ def sinusoidal(
     True
     """
     length, d_model = whole_number("length", length), whole_number("d_model", d_model)
-    offset = whole_number("offset", offset, at_least=0)
+    offset = _checked_offset(offset, positions, at_least=0)
+    if positions is not None:
+        check_positions(positions, length)
     _check_positive("base", base)
+    if positions is not None and device is None:
+        device = positions.device
     device = torch.empty(0, device=device).device  # torch.get_default_device() cannot be compiled
-    angles = _angles(offset, length, d_model, base, device)
-    encoding = _join_pairs(angles.sin(), angles.cos(), "interleaved")[:, :d_model]
+    angles = _angles(_range(offset, length, device) if positions is None else positions, d_model, base, device)
+    encoding = _join_pairs(angles.sin(), angles.cos(), "interleaved")[..., :d_model]
     return encoding.to(device, dtype or torch.get_default_dtype())
 
 
@@ -124,14 +146,30 @@ class Learned(nn.Module):
         """Draw a new table."""
         nn.init.normal_(self.weight, std=0.02)
 
-    def forward(self, length: int, offset: int = 0) -> Tensor:
+    def forward(self, length: int, offset: int = 0, *, positions: Tensor | None = None) -> Tensor:
         """Return the vectors (length, d_model) of the positions from ``offset`` on; with a cache, ``len(cache)``.
 
+        Args:
+            length: the number of positions.
+            offset: the first of them.
+            positions: (length,) or (B, length), which they are, in the place of ``offset``; the vectors of (B, length)
+                are (B, length, d_model).
+
         Raises:
-            ValueError: if ``length`` is less than 1, ``offset`` is negative, or a position is beyond the table.
+            ValueError: if ``length`` is less than 1, ``offset`` is negative or stands beside ``positions``, these have
+                another length or device, or a position is not in the table.
             TypeError: if one is not a whole number.
         """
-        length, offset = whole_number("length", length), whole_number("offset", offset, at_least=0)
+        length, offset = whole_number("length", length), _checked_offset(offset, positions, at_least=0)
+        if positions is not None:
+            check_positions(positions, length, device=self.weight.device)
+            # Reading elements would synchronise with a GPU.
+            if is_plain(positions) and positions.is_cpu:
+                first, last = _ends(positions)
+                if first < 0 or last >= self.max_length:
+                    wrong = first if first < 0 else last
+                    raise ValueError(f"positions: expected numbers from 0 to {self.max_length - 1}, got {wrong}")
+            return F.embedding(positions, self.weight)
         if offset + length > self.max_length:
             raise ValueError(
                 f"length: expected offset + length of at most max_length={self.max_length}, got "
@@ -195,49 +233,65 @@ class Rotary(nn.Module):
             raise ValueError(f"layout: expected 'half-split' or 'interleaved', got {layout!r}")
         self.d_k, self.base, self.scaling, self.layout = d_k, base, scaling, layout
 
-    def forward(self, x: Tensor, offset: int = 0) -> Tensor:
+    def forward(self, x: Tensor, offset: int = 0, *, positions: Tensor | None = None) -> Tensor:
         """Turn ``x`` (…, L, d_k), whose first row stands at position ``offset``; with a cache, ``len(cache)``.
 
+        Args:
+            x: queries or keys, (…, L, d_k).
+            offset: the position of the first row; it may be negative.
+            positions: (L,), or (B, L) for an x of (B, …, L, d_k): where each row stands, in the place of ``offset``.
+
         Raises:
-            ValueError: if the size of the last axis is not d_k.
-            TypeError: if ``x`` is not a floating-point tensor, or ``offset`` is not a whole number.
+            ValueError: if the size of the last axis is not d_k, ``positions`` do not fit, or ``offset`` stands beside
+                them.
+            TypeError: if ``x`` is not a floating-point tensor, or ``offset`` or one of ``positions`` is not a whole
+                number.
         """
         if not x.is_floating_point():
             raise TypeError(f"x: expected a floating-point tensor, got {x.dtype}")
         if x.dim() < 2 or x.shape[-1] != self.d_k:
             raise ValueError(f"x: expected (…, L, d_k = {self.d_k}), got {tuple(x.shape)}")
-        if not isinstance(offset, int):
-            offset = whole_number("offset", offset, at_least=-sys.maxsize)  # only differences count
+        if positions is not None or not isinstance(offset, int):
+            offset = _checked_offset(offset, positions, at_least=-sys.maxsize)  # only differences count
+        if positions is not None:
+            check_positions(positions, x.shape[-2], x.shape[:1] if x.dim() > 2 else (), x.device)
         # Half precision becomes float32 for the products, and is rounded once.
         precise = x.to(torch.promote_types(x.dtype, torch.float32))
-        cos, sin = self._cos_and_sin(precise, offset)
+        cos, sin = self._cos_and_sin(precise, offset, positions)
         a, b = _split_pairs(precise, self.layout)
         return torch.addcmul(precise * cos, _join_pairs(b, a, self.layout), sin).to(x.dtype)
 
-    def _cos_and_sin(self, x: Tensor, offset: int) -> tuple[Tensor, Tensor]:
+    def _cos_and_sin(self, x: Tensor, offset: int, positions: Tensor | None) -> tuple[Tensor, Tensor]:
         # Not buffers: those would be rounded when the module is cast to half precision.
-        settings = offset, x.shape[-2], self.d_k, self.base, self.scaling, self.layout
+        settings = self.d_k, self.base, self.scaling, self.layout
         if x.is_cpu and type(x) is Tensor and not torch.compiler.is_compiling():
-            cos, sin = _remembered_tables(*settings, np.float64 if x.dtype == torch.float64 else np.float32)
-            return torch.from_numpy(cos), torch.from_numpy(sin)
-        return _tables(*settings, x.dtype, x.device)
+            dtype = np.float64 if x.dtype == torch.float64 else np.float32
+            if positions is None:
+                cos, sin = _remembered_tables(offset, x.shape[-2], *settings, dtype)
+                return torch.from_numpy(cos), torch.from_numpy(sin)
+            if positions.numel() and is_plain(positions):
+                first, last = _ends(positions)
+                if last - first < positions.numel():  # so that the table is no larger than what is read from it
+                    cos, sin = _remembered_tables(first, last - first + 1, *settings, dtype)
+                    rows = _beside(positions, x) - first
+                    return F.embedding(rows, torch.from_numpy(cos)), F.embedding(rows, torch.from_numpy(sin))
+        places = _range(offset, x.shape[-2], x.device) if positions is None else _beside(positions, x)
+        return _tables(places, *settings, x.dtype, x.device)
 
     def extra_repr(self) -> str:
         return f"d_k={self.d_k}, base={self.base}, scaling={self.scaling}, layout={self.layout!r}"
 
 
+def _beside(positions: Tensor, x: Tensor) -> Tensor:
+    """(L,) as it is; (B, L) → (B, 1, …, 1, L), to stand beside x (B, …, L, d_k)."""
+    return positions if positions.dim() == 1 else positions.unflatten(0, (-1, *[1] * (x.dim() - 3)))
+
+
 def _tables(
-    start: int,
-    length: int,
-    d_k: int,
-    base: float,
-    scaling: float,
-    layout: str,
-    dtype: torch.dtype,
-    device: torch.device,
+    positions: Tensor, d_k: int, base: float, scaling: float, layout: str, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Return cos θ and, with the sign that it has in the equation, sin θ: (length, d_k) each."""
-    angles = _angles(start, length, d_k, base, device, scaling)
+    """Return cos θ and, with the sign that it has in the equation, sin θ: positions (…, L) → (…, L, d_k) each."""
+    angles = _angles(positions, d_k, base, device, scaling)
     cos, sin = angles.cos().to(device, dtype), angles.sin().to(device, dtype)
     return _join_pairs(cos, cos, layout), _join_pairs(-sin, sin, layout)
 
@@ -258,15 +312,19 @@ def _remembered_tables(
     return np.cos(angles).astype(dtype), np.sin(angles).astype(dtype)
 
 
-def _angles(start: int, length: int, size: int, base: float, device: torch.device, scaling: float = 1.0) -> Tensor:
-    """Return θ (length, ⌈size/2⌉) of each position and pair of columns: position / scaling · base^(−2i/size).
+def _angles(positions: Tensor, size: int, base: float, device: torch.device, scaling: float = 1.0) -> Tensor:
+    """Return θ (…, ⌈size/2⌉) of each position (…) and pair of columns: position / scaling · base^(−2i/size).
 
     In float64: float32 knows the angle at position 100 000 to two digits after the point only.
     """
     device = _with_float64(device)
-    positions = torch.arange(start, start + length, dtype=torch.float64, device=device)
     speeds = base ** (torch.arange(0, size, 2, dtype=torch.float64, device=device) / -size)
-    return torch.outer(positions / scaling, speeds)
+    return (positions.to(device).double() / scaling)[..., None] * speeds
+
+
+def _range(start: int, length: int, device: torch.device) -> Tensor:
+    """Return the positions (length,) from ``start`` on."""
+    return torch.arange(start, start + length, device=device)
 
 
 def _split_pairs(x: Tensor, layout: str) -> tuple[Tensor, Tensor]:
@@ -498,6 +556,57 @@ def _distances(L: int, S: int, device: torch.device | str | None) -> Tensor:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def check_positions(
+    positions: Tensor, length: int, batch: tuple[int, ...] | None = None, device: torch.device | None = None
+) -> None:
+    """Check that ``positions`` are whole numbers: (length,), or (B, length) where there is a batch.
+
+    Args:
+        positions: what was given.
+        length: how many there must be.
+        batch: (B,), or () where there is no batch. Default: any.
+        device: where they must be. Default: anywhere.
+
+    Raises:
+        ValueError: if they have another shape, or are elsewhere.
+        TypeError: if they are not a tensor of whole numbers.
+
+    >>> import torch
+    >>> from attnlib.positions import check_positions
+    >>> check_positions(torch.tensor([0, 1, 0]), length=5)
+    Traceback (most recent call last):
+    ValueError: positions: expected (L,), or (B, L), with L = 5, got (3,)
+    """
+    if not isinstance(positions, Tensor):
+        raise TypeError(f"positions: expected a tensor, got {type(positions).__name__}")
+    if positions.dtype not in (torch.int64, torch.int32):
+        raise TypeError(f"positions: expected whole numbers as int64 or int32, got {positions.dtype}")
+    if positions.dim() not in (1, 2) or positions.shape[-1] != length:
+        raise ValueError(f"positions: expected (L,), or (B, L), with L = {length}, got {tuple(positions.shape)}")
+    if batch is not None and positions.dim() == 2 and (not batch or positions.shape[0] not in (1, batch[0])):
+        wanted = f"(L,), or (B, L), with the batch B = {batch[0]}" if batch else "(L,), where there is no batch"
+        raise ValueError(f"positions: expected {wanted}, got {tuple(positions.shape)}")
+    if device is not None and positions.device != device:
+        raise ValueError(f"positions: expected the device {device}, got {positions.device}")
+
+
+def _checked_offset(offset: int, positions: Tensor | None, at_least: int) -> int:
+    """Return the offset as an int, once it is known to be one number, and the only word on where tokens stand."""
+    if isinstance(offset, Tensor) and offset.dim():
+        way = "for positions of each example or token, give positions="
+        raise TypeError(f"offset: expected a whole number, got a tensor {tuple(offset.shape)}; {way}")
+    offset = whole_number("offset", offset, at_least=at_least)
+    if positions is not None and offset:
+        raise ValueError(f"offset: expected none beside positions, which say all, got {offset}")
+    return offset
+
+
+def _ends(positions: Tensor) -> tuple[int, int]:
+    """Return the first and the last of the positions, of which there is one at least."""
+    first, last = positions.aminmax()
+    return int(first), int(last)
 
 
 def _with_float64(device: torch.device) -> torch.device:

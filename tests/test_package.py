@@ -236,8 +236,8 @@ def test_the_signatures_are_those_of_the_design():
         attnlib.MultiHeadAttention: "(num_heads, d_model, d_k=None, d_v=None, dropout=0.1, *, num_kv_heads=None, "
         "rotary=None, projection_bias=False, scale=None, qk_norm=None, key_width=None, value_width=None, device=None, "
         "dtype=None)",
-        attnlib.MultiHeadAttention.forward: "(self, query, key=None, value=None, mask=None, *, bias=None, cache=None, "
-        "need_weights=False)",
+        attnlib.MultiHeadAttention.forward: "(self, query, key=None, value=None, mask=None, *, bias=None, "
+        "positions=None, cache=None, need_weights=False)",
         attnlib.masks.causal: "()",
         attnlib.masks.sliding_window: "(size, *, ahead=None)",
         attnlib.masks.padding: "(lengths)",

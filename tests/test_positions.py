@@ -23,6 +23,170 @@ LAYOUTS = ["half-split", "interleaved"]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Positions of each token
+
+HOLES = torch.tensor([[3, 4, 9, 9, 0], [0, 1, 2, 0, 1]])  # (B, L)
+WIDE = torch.tensor([[3, 100_000, 9, 9, 0], [0, 1, 2, 0, 1]])  # too far apart for a table of all that lie between
+
+
+@pytest.mark.parametrize("where", [HOLES, HOLES.int(), HOLES[:1], HOLES[0], WIDE], ids=repr)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_rotary_turns_each_token_by_its_position(where, layout, dtype):
+    x = draw(B, H, L, WIDTH, dtype=dtype)
+    rotary = Rotary(WIDTH, scaling=2.5, layout=layout)
+    turned = rotary(x, positions=where)
+    for b, i in np.ndindex(B, L):
+        offset = int(where.expand(B, L)[b, i])
+        alone = complex_rotation(x[b, :, i : i + 1].double(), offset, 10_000, layout, 2.5)
+        assert_close(turned[b, :, i : i + 1], alone.to(dtype))
+
+
+def test_rotary_takes_positions_for_any_axes():
+    rotary = Rotary(WIDTH)
+    for batch in ((), (B,), (B, H), (B, H, 3)):
+        x = draw(*batch, L, WIDTH)
+        assert_close(rotary(x, positions=torch.arange(4, 4 + L)), rotary(x, 4))
+        if batch:
+            each = torch.stack([rotary(one, positions=row) for one, row in zip(x, HOLES, strict=True)])
+            assert_close(rotary(x, positions=HOLES), each)
+
+
+@pytest.mark.parametrize("where", [HOLES, HOLES.int(), HOLES[1], WIDE - 5], ids=repr)
+def test_sinusoids_and_tables_are_looked_up_by_position(where):
+    found = sinusoidal(L, D_MODEL, positions=where, base=77, dtype=torch.float64)
+    alone = [sinusoidal(1, D_MODEL, offset=abs(int(p)), base=77, dtype=torch.float64) for p in where.flatten()]
+    sines = torch.arange(D_MODEL) % 2 == 0  # of a negative position they are those of the positive one, negated
+    signs = torch.where(sines & (where.flatten()[:, None] < 0), -1, 1)
+    assert_close(found, (torch.cat(alone) * signs).view(*where.shape, D_MODEL))
+    if where.max() < 100:
+        learned = Learned(10, D_MODEL)
+        rows = torch.stack([learned.weight[int(p)] for p in where.flatten()]).view(*where.shape, D_MODEL)
+        assert torch.equal(learned(L, positions=where), rows)
+
+
+def test_positions_are_made_where_they_came_from():
+    assert sinusoidal(L, 4, positions=HOLES.to("meta")).device.type == "meta"
+    assert sinusoidal(L, 4, positions=HOLES, device="meta").device.type == "meta"
+    assert Rotary(4)(torch.zeros(B, H, L, 4, device="meta"), positions=HOLES.to("meta")).shape == (B, H, L, 4)
+
+
+def test_no_position_twice_gathers_its_gradient_once():
+    learned = Learned(10, D_MODEL)
+    learned(L, positions=HOLES).sum().backward()
+    counts = torch.tensor([HOLES.flatten().tolist().count(p) for p in range(10)])
+    assert_close(learned.weight.grad, counts[:, None].expand(10, D_MODEL).float())
+
+
+def packed(x, lengths):
+    """The documents of x (B, L, d_model), each alone: their mask and their positions."""
+    ids = torch.cat([torch.full((n,), i) for i, n in enumerate(lengths)])
+    return masks.causal() & masks.documents(ids), torch.cat([torch.arange(n) for n in lengths])
+
+
+@pytest.mark.parametrize("kind", ["sinusoidal", "learned", *LAYOUTS])
+def test_packed_documents_are_each_as_alone(kind):
+    """Of rotary positions only differences count; so there the restart is seen in what is turned, not in the scores."""
+    x, lengths, learned = draw(B, 5, D_MODEL), (2, 3), Learned(5, D_MODEL).double()
+    layer = MultiHeadAttention(H, D_MODEL, WIDTH, 5, rotary=Rotary(WIDTH, layout=kind) if kind in LAYOUTS else None)
+    layer.double().eval()
+
+    def forward(x, mask, **where):
+        count = x.shape[1]
+        if kind in LAYOUTS:
+            return layer(x, mask=mask, **where)
+        added = sinusoidal(count, D_MODEL, **where).double() if kind == "sinusoidal" else learned(count, **where)
+        return layer(x + added, mask=mask)
+
+    mask, where = packed(x, lengths)
+    alone = [forward(document, masks.causal()) for document in x.split(lengths, dim=1)]
+    assert_close(forward(x, mask, positions=where), torch.cat(alone, dim=1))
+    assert kind in LAYOUTS or not same(forward(x, mask), torch.cat(alone, dim=1))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("chunks", [(5,), (2, 1, 2), (1, 1, 1, 1, 1)], ids=repr)
+def test_holes_are_heeded_with_a_cache_and_without(layout, chunks):
+    """A token that was dropped from the middle leaves the others where they stood."""
+    layer = MultiHeadAttention(H, D_MODEL, WIDTH, 5, rotary=Rotary(WIDTH, layout=layout)).double().eval()
+    whole = draw(B, 10, D_MODEL)
+    kept = torch.tensor([[0, 1, 5, 7, 8], [2, 3, 4, 7, 9]])  # (B, L)
+    x = whole.gather(1, kept[..., None].expand(-1, -1, D_MODEL))
+    seen = torch.zeros(B, 10, dtype=torch.bool).scatter(1, kept, True)
+    expected = layer(whole, mask=masks.causal() & masks.keys(seen)).gather(1, kept[..., None].expand(-1, -1, D_MODEL))
+    cache = KVCache()
+    steps = [
+        layer(part, mask=masks.causal(), positions=where, cache=cache)
+        for part, where in zip(x.split(chunks, dim=1), kept.split(chunks, dim=1), strict=True)
+    ]
+    assert_close(torch.cat(steps, dim=1), expected)
+    assert not same(layer(x, mask=masks.causal()), expected)
+
+
+def test_positions_go_through_compile_export_and_transforms():
+    torch.compiler.reset()
+    layer = MultiHeadAttention(H, D_MODEL, WIDTH, 5, rotary=Rotary(WIDTH)).double().eval()
+    x = draw(B, L, D_MODEL)
+    compiled = torch.compile(lambda x, where: layer(x, positions=where), fullgraph=True, backend="eager")
+    for where in (HOLES, WIDE, HOLES[0]):
+        assert_close(compiled(x, where), layer(x, positions=where))
+    dims = {"query": {0: torch.export.Dim("B"), 1: torch.export.Dim("L")}}
+    program = torch.export.export(
+        layer, (x,), {"positions": HOLES}, dynamic_shapes={**dims, "positions": dims["query"]}, strict=False
+    )
+    longer, where = draw(3, 7, D_MODEL), torch.randint(0, 20, (3, 7))
+    assert_close(program.module()(longer, positions=where), layer(longer, positions=where))
+    rotary = Rotary(WIDTH)
+    each = torch.func.vmap(lambda x, where: rotary(x, positions=where))(x := draw(B, L, WIDTH), HOLES)
+    assert_close(each, rotary(x, positions=HOLES))
+
+
+def test_a_table_is_made_of_a_range_that_is_no_longer_than_what_is_read():
+    rotary, x = Rotary(WIDTH), draw(B, H, L, WIDTH)
+    for where, made in ((HOLES, 1), (HOLES + 3, 1), (WIDE, 0)):
+        positions._remembered_tables.cache_clear()
+        for _ in range(2):
+            rotary(x, positions=where)
+        info = positions._remembered_tables.cache_info()
+        assert (info.misses, info.hits) == (made, made)
+
+
+def test_no_positions_at_all():
+    assert Rotary(4)(torch.zeros(0, H, L, 4), positions=torch.zeros(0, L, dtype=torch.long)).shape == (0, H, L, 4)
+    assert Rotary(4)(torch.zeros(B, 0, 4), positions=torch.zeros(0, dtype=torch.long)).shape == (B, 0, 4)
+
+
+SOMEWHERE = torch.arange(L)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: Rotary(4)(torch.ones(L, 4), HOLES), TypeError, "offset: .*got a tensor .*give positions="),
+        (lambda: Rotary(4)(torch.ones(L, 4), HOLES[0]), TypeError, r"offset: .*\(5,\); for .*give positions="),
+        (lambda: Learned(9, 4)(L, HOLES), TypeError, "offset: .*give positions="),
+        (lambda: sinusoidal(L, 4, offset=HOLES), TypeError, "offset: .*give positions="),
+        (lambda: Rotary(4)(torch.ones(L, 4), 2, positions=SOMEWHERE), ValueError, "offset: expected none beside"),
+        (lambda: Learned(9, 4)(L, 2, positions=SOMEWHERE), ValueError, "offset: expected none beside"),
+        (lambda: sinusoidal(L, 4, offset=2, positions=SOMEWHERE), ValueError, "offset: expected none beside"),
+        (lambda: sinusoidal(L, 4, positions=[0, 1, 2, 3, 4]), TypeError, "positions: expected a tensor, got list"),
+        (lambda: sinusoidal(L, 4, positions=SOMEWHERE.float()), TypeError, "positions: .*int32, got torch.float"),
+        (lambda: sinusoidal(L, 4, positions=SOMEWHERE.bool()), TypeError, "positions: .*int32, got torch.bool"),
+        (lambda: sinusoidal(L, 4, positions=SOMEWHERE[1:]), ValueError, r"positions: .*L = 5, got \(4,\)"),
+        (lambda: sinusoidal(L, 4, positions=HOLES[None]), ValueError, r"positions: .*got \(1, 2, 5\)"),
+        (lambda: Learned(9, 4)(L, positions=HOLES), ValueError, "positions: expected numbers from 0 to 8, got 9"),
+        (lambda: Learned(9, 4)(L, positions=-SOMEWHERE), ValueError, "positions: .*from 0 to 8, got -4"),
+        (lambda: Learned(9, 4)(L, positions=SOMEWHERE.to("meta")), ValueError, "positions: expected the device cpu"),
+        (lambda: Rotary(4)(torch.ones(H, L, 4), positions=HOLES), ValueError, r"positions: .*B = 3, got \(2, 5\)"),
+        (lambda: Rotary(4)(torch.ones(L, 4), positions=HOLES), ValueError, "positions: .*where there is no batch"),
+    ],
+)
+def test_positions_that_cannot_be_are_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Every encoding under a cache: positions continue
 
 
@@ -413,7 +577,7 @@ def test_one_step_of_all_layers_makes_one_table():
 
 def test_angles_are_made_where_they_are_used_unless_float64_is_missing_there():
     for device, made in (("meta", "meta"), ("mps", "cpu")):
-        assert positions._angles(0, 3, 4, 10_000, torch.device(device)).device.type == made
+        assert positions._angles(torch.arange(3), 4, 10_000, torch.device(device)).device.type == made
 
 
 # ---------------------------------------------------------------------------------------------------------------------

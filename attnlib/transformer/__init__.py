@@ -8,22 +8,30 @@
 torch.Size([3, 5, 13])
 """
 
-from attnlib.transformer.decoding import Hypothesis, beam_search, greedy_search
+from attnlib.transformer.decoding import Hypothesis, beam_search, greedy_search, sample
 from attnlib.transformer.inputs import LayerCache
+from attnlib.transformer.language_model import LanguageModel
 from attnlib.transformer.layers import DecoderLayer, EncoderLayer, Residual
 from attnlib.transformer.model import Decoder, Encoder, Transformer
+from attnlib.transformer.protocol import Decoding, GenerativeModel
+from attnlib.transformer.sampling import warp_logits
 from attnlib.transformer.schedule import warmup_schedule
 
 __all__ = [
     "Decoder",
     "DecoderLayer",
+    "Decoding",
     "Encoder",
     "EncoderLayer",
+    "GenerativeModel",
     "Hypothesis",
+    "LanguageModel",
     "LayerCache",
     "Residual",
     "Transformer",
     "beam_search",
     "greedy_search",
+    "sample",
     "warmup_schedule",
+    "warp_logits",
 ]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from attnlib import checks
 from attnlib.cache import KVCache, Memory
-from attnlib.modes import autocast_is_on
+from attnlib.modes import autocast_is_on, is_plain
 from attnlib.multihead import MultiHeadAttention
 
 if TYPE_CHECKING:
@@ -23,6 +24,30 @@ class LayerCache(NamedTuple):
 
     past: KVCache  # keys and values of the target so far: grows
     memory: Memory  # keys and values of the encoder's output: only read
+
+
+def check_vocabulary(name: str, tokens: Tensor, vocab: int) -> None:
+    """Check that these are tokens (B, L), or (L,), L of at least 1: whole numbers from 0 to vocab − 1."""
+    if not isinstance(tokens, Tensor):
+        raise TypeError(f"{name}: expected a tensor, got {type(tokens).__name__}")
+    if tokens.dtype not in (torch.int64, torch.int32):
+        raise TypeError(f"{name}: expected tokens as int64 or int32, got {tokens.dtype}")
+    if tokens.dim() not in (1, 2) or tokens.shape[-1] == 0:
+        raise ValueError(f"{name}: expected (B, L), or (L,), with L of at least 1, got {tuple(tokens.shape)}")
+    # Reading elements would synchronise with a GPU.
+    if is_plain(tokens) and tokens.device.type == "cpu" and tokens.numel():
+        smallest, largest = (int(x) for x in tokens.aminmax())
+        if smallest < 0 or largest >= vocab:
+            wrong = smallest if smallest < 0 else largest
+            raise ValueError(f"{name}: expected tokens from 0 to {vocab - 1}, got {wrong}")
+
+
+def checked_token(name: str, token: int, target_vocab: int) -> int:
+    """Return one token as an int, once it is known to be in the vocabulary."""
+    token = checks.whole_number(name, token, at_least=0)
+    if token >= target_vocab:
+        raise ValueError(f"{name}: expected a token below target_vocab={target_vocab}, got {token}")
+    return token
 
 
 def check_tokens(name: str, x: Tensor, attention: MultiHeadAttention) -> None:

@@ -1,10 +1,12 @@
 """One layer of the encoder, one of the decoder: attention and feed-forward, each inside a residual connection."""
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor, nn
 
 from attnlib import checks
+from attnlib.biases import ByDistance
 from attnlib.cache import KVCache
 from attnlib.masks import Mask
 from attnlib.multihead import MultiHeadAttention
@@ -100,19 +102,33 @@ class EncoderLayer(nn.Module):
         self.feed_forward = _feed_forward(d_model, checks.whole_number("d_ff", d_ff))
         self.feed_forward_residual = Residual(d_model, dropout, norm_first)
 
-    def forward(self, x: Tensor, mask: Mask | Tensor | Scores | None = None, *, cache: KVCache | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        mask: Mask | Tensor | Scores | None = None,
+        *,
+        bias: Tensor | ByDistance | None = None,
+        positions: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
         """Return the tokens x (B, L, d_model) after the layer.
 
         Args:
             x: (B, L, d_model), or (L, d_model).
             mask: who may attend to whom, as in :class:`attnlib.MultiHeadAttention`.
+            bias: what is added to the scores, such as :class:`attnlib.positions.ALiBi`.
+            positions: (L,) or (B, L), where the tokens stand, for a layer with rotary positions.
             cache: the layer's own :class:`attnlib.KVCache`, beside ``masks.causal()``; x holds the new tokens only.
         """
         if not isinstance(mask, Scores):  # else a stack has checked all this, for all of its layers
             check_tokens("x", x, self.self_attention)
             past = past_of(None if cache is None else [cache], [self], x)
-            mask = Scores.of(mask, None, scores_shape(x, past + x.shape[-2], self.self_attention), x.device)
-        x = self.attention_residual(x, lambda x: self.self_attention(x, mask=mask, cache=cache))
+            if positions is not None:
+                self.self_attention._check_positions(positions, x)
+            mask = Scores.of(mask, bias, scores_shape(x, past + x.shape[-2], self.self_attention), x.device)
+            bias = None  # it is among the scores
+        attend = partial(self.self_attention, mask=mask, bias=bias, positions=positions, cache=cache)
+        x = self.attention_residual(x, attend)
         return self.feed_forward_residual(x, self.feed_forward)
 
 

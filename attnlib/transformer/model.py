@@ -8,14 +8,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnlib.biases import ByDistance
 from attnlib.cache import KVCache
 from attnlib.checks import whole_number
 from attnlib.masks import Mask, causal, from_tensor
-from attnlib.modes import is_plain
 from attnlib.positions import sinusoidal
 from attnlib.scores import Scores
-from attnlib.transformer.inputs import LayerCache, check_memory, check_tokens, lengths, past_of, scores_shape
+from attnlib.transformer.inputs import (
+    LayerCache,
+    check_memory,
+    check_tokens,
+    check_vocabulary,
+    checked_token,
+    lengths,
+    past_of,
+    scores_shape,
+)
 from attnlib.transformer.layers import DecoderLayer, EncoderLayer
+from attnlib.transformer.protocol import Decoding
 
 __all__ = ["Decoder", "Encoder", "Transformer"]
 
@@ -55,22 +65,32 @@ class Encoder(nn.Module):
         self.norm = _last_norm(self.layers[0])
 
     def forward(
-        self, x: Tensor, mask: Mask | Tensor | Scores | None = None, *, cache: list[KVCache] | None = None
+        self,
+        x: Tensor,
+        mask: Mask | Tensor | Scores | None = None,
+        *,
+        bias: Tensor | ByDistance | None = None,
+        positions: Tensor | None = None,
+        cache: list[KVCache] | None = None,
     ) -> Tensor:
         """Return the tokens x (B, L, d_model) after all layers.
 
         Args:
             x: (B, L, d_model), or (L, d_model).
             mask: who may attend to whom, as in :class:`attnlib.MultiHeadAttention`.
+            bias: what every layer adds to its scores, such as :class:`attnlib.positions.ALiBi`.
+            positions: (L,) or (B, L), where the tokens stand, for layers with rotary positions.
             cache: one :class:`attnlib.KVCache` for each layer, beside ``masks.causal()``; x holds the new tokens only.
         """
         attention = self.layers[0].self_attention
         check_tokens("x", x, attention)
         past = past_of(cache, self.layers, x)  # of all layers, before the first one writes to its cache
-        scores = Scores.of(mask, None, scores_shape(x, past + x.shape[-2], attention), x.device)
+        if positions is not None:
+            attention._check_positions(positions, x)
+        scores = Scores.of(mask, bias, scores_shape(x, past + x.shape[-2], attention), x.device)
         caches: Sequence[KVCache | None] = cache or [None] * len(self.layers)
         for layer, layer_cache in zip(self.layers, caches, strict=True):
-            x = layer(x, scores, cache=layer_cache)
+            x = layer(x, scores, positions=positions, cache=layer_cache)
         return self.norm(x)
 
 
@@ -240,8 +260,8 @@ class Transformer(nn.Module):
             ValueError: if sizes do not fit, or a token is not in the vocabulary.
             TypeError: if tokens are not whole numbers, or a mask is not one.
         """
-        self._check_tokens("source", source, self.source_vocab)
-        self._check_tokens("target", target, self.target_vocab)
+        check_vocabulary("source", source, self.source_vocab)
+        check_vocabulary("target", target, self.target_vocab)
         if source.shape[:-1] != target.shape[:-1]:
             raise ValueError(f"target: expected the batch {tuple(source.shape[:-1])} of source, got "
                              f"{tuple(target.shape[:-1])}")  # fmt: skip
@@ -254,7 +274,7 @@ class Transformer(nn.Module):
 
     def encode(self, source: Tensor, source_mask: Mask | Tensor | None = None) -> Tensor:
         """Return what the encoder makes of the source (B, S): the memory (B, S, d_model)."""
-        self._check_tokens("source", source, self.source_vocab)
+        check_vocabulary("source", source, self.source_vocab)
         scores = self._source_scores(source_mask, source, source.shape[-1])
         return self.encoder(self._embed(self.source_embedding, source), scores)
 
@@ -272,11 +292,47 @@ class Transformer(nn.Module):
         With a cache from ``model.decoder.remember(memory)``, ``target`` holds the new tokens only, and there is no
         ``memory``. ``source_mask`` is given at every step: the cache does not hold it.
         """
-        self._check_tokens("target", target, self.target_vocab)
+        check_vocabulary("target", target, self.target_vocab)
         past, S = lengths(memory, cache)
         own, cross = self._target_scores(target_mask, target, past), self._source_scores(source_mask, target, S)
         x = self._embed(self._target_table, target, offset=past)
         return self._logits(self.decoder(x, memory, own, cross, cache=cache))
+
+    def begin(
+        self, source: Tensor, *, start: int, max_length: int, source_mask: Mask | Tensor | None = None
+    ) -> Decoding:
+        """Read the sources, and begin to write a target for each, as :func:`greedy_search` and the like do.
+
+        Args:
+            source: (B, S), the tokens to read.
+            start: the target token that a target begins with.
+            max_length: the number of tokens that may follow it.
+            source_mask: which source tokens may be read, as in :meth:`forward`.
+
+        Returns:
+            The targets, which hold their caches: ``targets.logits`` (B, target_vocab) are those of the next token,
+            ``targets.append(tokens)`` writes it, ``targets.reorder(rows)`` takes them in another order.
+
+        Raises:
+            ValueError: if sizes do not fit, ``start`` is not in the vocabulary, or the model's positions end before
+                ``max_length``.
+            TypeError: if a token or ``max_length`` is not a whole number.
+
+        >>> import torch
+        >>> from attnlib.transformer import Transformer
+        >>> model = Transformer(11, d_model=8, num_heads=2, d_ff=32, num_layers=1).eval()
+        >>> targets = model.begin(torch.ones(3, 7).long(), start=0, max_length=4)
+        >>> targets.append(targets.logits.argmax(-1))
+        >>> targets.logits.shape
+        torch.Size([3, 11])
+        """
+        start = checked_token("start", start, self.target_vocab)
+        known = getattr(self.positions, "max_length", math.inf)
+        if whole_number("max_length", max_length) > known:
+            raise ValueError(
+                f"max_length: expected at most the {known} positions that the model knows, got {max_length}"
+            )
+        return _Targets(self, source, start, source_mask)
 
     def _logits(self, x: Tensor) -> Tensor:
         return F.linear(x, self._target_table.weight) if self.output is None else self.output(x)
@@ -292,20 +348,6 @@ class Transformer(nn.Module):
         if self.positions is not None:
             return self.dropout(x + self.positions(length, offset))
         return self.dropout(x + sinusoidal(length, self.d_model, offset=offset, device=x.device, dtype=x.dtype))
-
-    def _check_tokens(self, name: str, tokens: Tensor, vocab: int) -> None:
-        if not isinstance(tokens, Tensor):
-            raise TypeError(f"{name}: expected a tensor, got {type(tokens).__name__}")
-        if tokens.dtype not in (torch.int64, torch.int32):
-            raise TypeError(f"{name}: expected tokens as int64 or int32, got {tokens.dtype}")
-        if tokens.dim() not in (1, 2) or tokens.shape[-1] == 0:
-            raise ValueError(f"{name}: expected (B, L), or (L,), with L of at least 1, got {tuple(tokens.shape)}")
-        # Reading elements would synchronise with a GPU.
-        if is_plain(tokens) and tokens.device.type == "cpu" and tokens.numel():
-            smallest, largest = (int(x) for x in tokens.aminmax())
-            if smallest < 0 or largest >= vocab:
-                wrong = smallest if smallest < 0 else largest
-                raise ValueError(f"{name}: expected tokens from 0 to {vocab - 1}, got {wrong}")
 
     def _source_scores(self, mask: Mask | Tensor | None, tokens: Tensor, S: int) -> Scores:
         """Check that the mask is one of keys, which fits encoder and decoder alike, and S source tokens."""
@@ -330,6 +372,40 @@ class Transformer(nn.Module):
     def _scores(self, name: str, mask: Mask | Tensor | None, tokens: Tensor, S: int) -> Scores:
         shape = scores_shape(tokens.unsqueeze(-1), S, self.encoder.layers[0].self_attention)
         return Scores.of(mask, None, shape, tokens.device, name)
+
+
+class _Targets:
+    """What a :class:`Transformer` is writing."""
+
+    logits: Tensor
+
+    def __init__(self, model: Transformer, source: Tensor, start: int, source_mask: Mask | Tensor | None):
+        self.model, self.source_mask = model, source_mask
+        self.cache = model.decoder.remember(model.encode(source, source_mask))
+        self.sources = torch.arange(len(source), device=source.device)  # which one each target reads
+        self.append(torch.full((len(source),), start, device=source.device))
+
+    def append(self, tokens: Tensor) -> None:
+        logits = self.model.decode(tokens[:, None], source_mask=self.source_mask, cache=self.cache)
+        self.logits = logits[:, -1]
+
+    def reorder(self, rows: Tensor) -> None:
+        sources, self.logits = self.sources[rows], self.logits[rows]
+        same = torch.equal(sources, self.sources)
+        for layer in self.cache:
+            layer.past.reorder(rows)
+            if not same:
+                layer.memory.reorder(rows)
+        if not same:
+            self.sources, self.source_mask = sources, _of_rows(self.source_mask, len(self.cache[0].memory), rows)
+
+
+def _of_rows(mask: Mask | Tensor | None, S: int, rows: Tensor) -> Tensor | None:
+    """Return a mask of S keys, (B, 1, 1, S), for the given examples."""
+    if mask is None:
+        return None
+    dense = mask.dense(1, S, rows.device) if isinstance(mask, Mask) else mask
+    return dense if len(dense) == 1 else dense[rows]
 
 
 def _last_norm(layer: EncoderLayer | DecoderLayer) -> nn.Module:

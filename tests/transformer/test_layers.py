@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from attnlib import KVCache, masks, reference
+from attnlib import KVCache, MultiHeadAttention, masks, reference
+from attnlib.positions import Rotary
+from attnlib.scores import Scores
 from attnlib.transformer import Decoder, DecoderLayer, Encoder, EncoderLayer, LayerCache, Residual
 from tests.oracles import NoArithmetic, draw
 from tests.tolerances import assert_close
@@ -19,6 +21,7 @@ from tests.transformer.peers import (
     B,
     H,
     L,
+    N,
     S,
     copy_layer,
     copy_to_hugging_face,
@@ -422,3 +425,65 @@ def test_caches_of_encoder_layers_that_do_not_fit_are_refused_before_one_is_writ
     with NoArithmetic(), pytest.raises(ValueError, match=r"cache: expected keys and values of the batch \(1,\)"):
         encoder(one, masks.causal(), cache=caches)
     assert {len(cache) for cache in caches} == {L}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Positions and a bias reach the attention
+
+HOLES = torch.tensor([[0, 2, 3, 7, 8], [1, 2, 5, 6, 7]])  # (B, L)
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_a_stack_hands_positions_and_a_bias_to_its_layers(norm_first):
+    stack = Encoder(num_layers=N, **SIZES, d_k=4, d_v=5, norm_first=norm_first)
+    for layer in stack.layers:
+        layer.self_attention.rotary = Rotary(4)
+    random_weights(stack)
+    x, beside = draw(B, L, D_MODEL), {"bias": draw(B, H, L, L), "positions": HOLES}
+    expected = x
+    for layer in stack.layers:
+        residual, attend = layer.attention_residual, layer.self_attention
+        expected = residual(expected, lambda x, attend=attend: attend(x, mask=masks.causal(), **beside))
+        expected = layer.feed_forward_residual(expected, layer.feed_forward)
+    assert_close(stack(x, masks.causal(), **beside), stack.norm(expected))
+    layer = stack.layers[0]
+    assert_close(
+        layer(x, masks.causal(), **beside), layer(x, Scores.of(masks.causal(), None, (B, H, L, L), x.device), **beside)
+    )
+    cache = [KVCache() for _ in stack.layers]
+    bias, steps = beside["bias"], []
+    for i in range(L):
+        now = slice(i, i + 1)
+        step = {"bias": bias[:, :, now, : i + 1], "positions": HOLES[:, now], "cache": cache}
+        steps.append(stack(x[:, now], masks.causal(), **step))
+    assert_close(torch.cat(steps, dim=1), stack.norm(expected))
+
+
+@pytest.mark.parametrize(
+    ("rotary", "where", "error", "message"),
+    [
+        (None, torch.arange(L), ValueError, "positions: expected None, since the layer has no rotary .*got Tensor"),
+        (Rotary(4), list(range(L)), TypeError, "positions: expected a tensor, got list"),
+        (Rotary(4), torch.arange(L + 1), ValueError, r"positions: .*with L = 5, got \(6,\)"),
+        (Rotary(4), torch.zeros(H, L).long(), ValueError, r"positions: .*the batch B = 2, got \(3, 5\)"),
+        (Rotary(4), torch.arange(L, device="meta"), ValueError, "positions: expected the device cpu, got meta"),
+    ],
+)
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_positions_that_do_not_fit_are_refused_before_any_arithmetic(rotary, where, error, message, norm_first):
+    stack = Encoder(num_layers=1, **SIZES, d_k=4, d_v=5, norm_first=norm_first)
+    layer = stack.layers[0]
+    layer.self_attention.rotary = rotary
+    x = draw(B, L, D_MODEL, dtype=torch.float32)
+    for call, cache in ((layer.self_attention, KVCache()), (layer, KVCache()), (stack, [KVCache()])):
+        with NoArithmetic(), pytest.raises(error, match=message):
+            call(x, positions=where, cache=cache)
+
+
+def test_positions_of_one_sequence_are_not_taken_for_those_of_heads():
+    attend = MultiHeadAttention(H, D_MODEL, 4, 5, rotary=Rotary(4)).double().eval()
+    x, where = draw(L, D_MODEL), HOLES[0]
+    assert_close(attend(x, positions=where), attend(x[None], positions=where[None])[0])
+    of_heads = where.expand(H, L)
+    with NoArithmetic(), pytest.raises(ValueError, match=r"positions: .*where there is no batch"):
+        attend(x, positions=of_heads)
