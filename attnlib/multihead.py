@@ -82,6 +82,19 @@ class MultiHeadAttention(nn.Module):
     torch.Size([3, 5, 8])
     >>> attend(x, torch.randn(3, 7, 8)).shape                          # cross-attention to S = 7 other tokens
     torch.Size([3, 5, 8])
+
+    As in models of today: grouped heads, rotary positions, and a cache, with which each token is projected once.
+
+    >>> from attnlib import KVCache
+    >>> from attnlib.positions import Rotary
+    >>> attend = MultiHeadAttention(4, 32, num_kv_heads=2, rotary=Rotary(8)).eval()
+    >>> prompt, token, cache = torch.randn(1, 5, 32), torch.randn(1, 1, 32), KVCache()
+    >>> _ = attend(prompt, mask=masks.causal(), cache=cache)
+    >>> y = attend(token, mask=masks.causal(), cache=cache)
+    >>> y.shape, cache.key.shape                                       # two heads of six keys
+    (torch.Size([1, 1, 32]), torch.Size([1, 2, 6, 8]))
+    >>> torch.allclose(y, attend(torch.cat([prompt, token], dim=1), mask=masks.causal())[:, -1:], atol=1e-6)
+    True
     """
 
     # Who is shown the weights of each call; on the class, so that a layer that was stored before has it too.

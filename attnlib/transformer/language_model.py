@@ -176,7 +176,7 @@ class LanguageModel(nn.Module):
                 ``attention_mask``. What is not real is not read, and not counted. Default: all are real.
 
         Returns:
-            The texts, which hold their caches: ``texts.logits`` (B, vocab) are those of the next token,
+            The texts, which hold their caches; ``texts.logits`` (B, vocab) are those of the next token,
             ``texts.append(tokens)`` writes it, ``texts.reorder(rows)`` takes them in another order.
 
         Raises:

@@ -597,6 +597,10 @@ def test_a_llamas_weights_by_other_names():
     mask = torch.zeros(1, 1, L, L).masked_fill(closed, torch.finfo(torch.float32).min)
     expected = layer(hidden_states=x, position_embeddings=where, attention_mask=mask)[0]
     torch.testing.assert_close(attend(x, mask=masks.causal()), expected)
+    theirs = inspect.getmodule(type(layer))
+    assert {"position_embeddings", "attention_mask", "past_key_values"} <= set(arguments_of(layer.forward))
+    assert {"repeat_kv", "apply_rotary_pos_emb"} <= set(vars(theirs))
+    assert "rope_theta" in names["config"].rope_parameters
 
 
 def test_a_gpt2s_weights_taken_apart():
