@@ -11,10 +11,11 @@ The modules, each importing only from those above it:
 ``scores``          one call's mask and bias, checked
 ``kernels``         the ways to compute
 ``functional``      ``attention`` and ``attention_weights``
+``rope_scaling``    how fast rotary positions turn
 ``positions``       where a token stands
 ``cache``           ``KVCache``
 ``multihead``       ``MultiHeadAttention``
-``transformer``     the model of "Attention Is All You Need"
+``transformer``     whole models, and how they write
 ``recording``       ``record_attention``
 ``plot``            figures (needs matplotlib)
 ``interop``         attnlib in other people's models

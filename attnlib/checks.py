@@ -14,6 +14,7 @@ __all__ = [
     "heads",
     "nothing_beside_jagged",
     "padded_or_jagged",
+    "positive_number",
     "probability",
     "same_dtype",
     "tokens",
@@ -72,6 +73,20 @@ def finite_number(name: str, value: float) -> None:
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
     if not math.isfinite(value):
         raise ValueError(f"{name}: expected a finite number, got {value}")
+
+
+def positive_number(name: str, value: float) -> None:
+    """Check that ``value`` is a finite number above 0.
+
+    >>> from attnlib import checks
+    >>> checks.positive_number("base", 0)
+    Traceback (most recent call last):
+    ValueError: base: expected a finite number above 0, got 0
+    """
+    if not isinstance(value, Real):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name}: expected a finite number above 0, got {value}")
 
 
 def heads(query: Tensor, key: Tensor, value: Tensor | None = None) -> None:

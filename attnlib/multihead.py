@@ -58,8 +58,9 @@ class MultiHeadAttention(nn.Module):
         dtype: that of the parameters. Default: torch's default dtype.
 
     Attributes:
-        wq: the queries' projection, a :class:`torch.nn.Linear`. The four projections are all that the state dict holds.
-            Each may be replaced by another module that returns as many features: quantised, or wrapped for LoRA.
+        wq: the queries' projection, a :class:`torch.nn.Linear`. The four projections, and norms that were asked for,
+            are all that the state dict holds. A projection may be replaced by any module that maps the same widths:
+            quantised, wrapped for LoRA, one that casts its weights. It is called; nothing is read from it.
         wk: the keys' projection.
         wv: the values' projection.
         fc: the output projection.
@@ -83,18 +84,15 @@ class MultiHeadAttention(nn.Module):
     >>> attend(x, torch.randn(3, 7, 8)).shape                          # cross-attention to S = 7 other tokens
     torch.Size([3, 5, 8])
 
-    As in models of today: grouped heads, rotary positions, and a cache, with which each token is projected once.
+    Grouped heads with rotary positions, as in Llama; a prompt, then the next token, which reads the cache:
 
     >>> from attnlib import KVCache
     >>> from attnlib.positions import Rotary
-    >>> attend = MultiHeadAttention(4, 32, num_kv_heads=2, rotary=Rotary(8)).eval()
-    >>> prompt, token, cache = torch.randn(1, 5, 32), torch.randn(1, 1, 32), KVCache()
-    >>> _ = attend(prompt, mask=masks.causal(), cache=cache)
-    >>> y = attend(token, mask=masks.causal(), cache=cache)
-    >>> y.shape, cache.key.shape                                       # two heads of six keys
-    (torch.Size([1, 1, 32]), torch.Size([1, 2, 6, 8]))
-    >>> torch.allclose(y, attend(torch.cat([prompt, token], dim=1), mask=masks.causal())[:, -1:], atol=1e-6)
-    True
+    >>> attend = MultiHeadAttention(num_heads=4, d_model=8, num_kv_heads=2, rotary=Rotary(d_k=2))
+    >>> cache = KVCache()
+    >>> y = attend(x, mask=masks.causal(), cache=cache)
+    >>> attend(torch.randn(3, 1, 8), mask=masks.causal(), cache=cache).shape, cache.key.shape
+    (torch.Size([3, 1, 8]), torch.Size([3, 2, 6, 2]))
     """
 
     # Who is shown the weights of each call; on the class, so that a layer that was stored before has it too.
@@ -155,7 +153,19 @@ class MultiHeadAttention(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new weights, uniformly after Glorot and Bengio (2010); set biases to zero. Norms stay as they are."""
+        """Draw new weights, uniformly after Glorot and Bengio (2010); set biases to zero. Norms stay as they are.
+
+        So does the paper's own code. :class:`torch.nn.MultiheadAttention` begins smaller: it draws W_Q, W_K and W_V as
+        one matrix, which makes them 1/√2 times as large, and W_O as any :class:`torch.nn.Linear`, 1/√3 times, with a
+        bias of zero. To begin as it does:
+
+        >>> from torch import nn
+        >>> from attnlib import MultiHeadAttention
+        >>> attend = MultiHeadAttention(num_heads=2, d_model=8)
+        >>> for projection in (attend.wq, attend.wk, attend.wv):
+        ...     _ = nn.init.xavier_uniform_(projection.weight, gain=2**-0.5)
+        >>> attend.fc.reset_parameters()
+        """
         for projection in (self.wq, self.wk, self.wv, self.fc):
             nn.init.xavier_uniform_(projection.weight)
             if projection.bias is not None:

@@ -32,8 +32,10 @@ torch.Size([2, 5, 8])
 
 import math
 import sys
+from collections.abc import Sequence
 from functools import lru_cache
 from numbers import Real
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -41,10 +43,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnlib.biases import ByDistance, spread
-from attnlib.checks import whole_number
+from attnlib.checks import finite_number, positive_number, whole_number
 from attnlib.modes import is_plain
+from attnlib.rope_scaling import NTK, Array, Llama3, Scaling, YaRN
 
-__all__ = ["ALiBi", "Learned", "Rotary", "T5RelativeBias", "alibi", "alibi_slopes", "sinusoidal"]
+__all__ = [
+    "NTK", "ALiBi", "Learned", "Llama3", "Rotary", "T5RelativeBias", "YaRN", "alibi", "alibi_slopes", "sinusoidal",
+]  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -97,11 +102,13 @@ def sinusoidal(
     offset = _checked_offset(offset, positions, at_least=0)
     if positions is not None:
         check_positions(positions, length)
-    _check_positive("base", base)
+    positive_number("base", base)
     if positions is not None and device is None:
         device = positions.device
     device = torch.empty(0, device=device).device  # torch.get_default_device() cannot be compiled
-    angles = _angles(_range(offset, length, device) if positions is None else positions, d_model, base, device)
+    places = _range(offset, length, device) if positions is None else positions
+    pairs = torch.arange(0, d_model, 2, dtype=torch.float64, device=_with_float64(device))
+    angles = _angles(places, base ** (-pairs / d_model))
     encoding = _join_pairs(angles.sin(), angles.cos(), "interleaved")[..., :d_model]
     return encoding.to(device, dtype or torch.get_default_dtype())
 
@@ -191,7 +198,7 @@ class Rotary(nn.Module):
     Pair i of the token at ``pos`` turns by an angle θ, (a, b) being the pair (Su et al., 2024, equations 14–16
     and 34)::
 
-        θ  = (pos / scaling) · base^(−2i/d_k)
+        θ  = pos · base^(−2i/d_k)
         a' = a·cos θ − b·sin θ
         b' = b·cos θ + a·sin θ
 
@@ -203,16 +210,24 @@ class Rotary(nn.Module):
         interleaved      pair       0 0 1 1 2 2        neighbours: the paper, GPT-J, Meta's Llama
 
     Args:
-        d_k: the size of a query and of a key in each head, even.
+        d_k: the size of a query and of a key in each head.
         base: the slowest pair turns at nearly 1/base radians a position.
         scaling: what positions are divided by, so that a model reads texts that many times longer than it was trained
-            on: position interpolation (Chen et al., 2023, equation 4), Hugging Face's ``"linear"`` factor.
+            on: position interpolation (Chen et al., 2023, equation 4), Hugging Face's ``"linear"`` factor. Or a rule
+            that slows some pairs more than others: :class:`NTK`, :class:`YaRN`, :class:`Llama3`.
         layout: ``"half-split"`` or ``"interleaved"``.
+        columns: how many columns turn, the first ones; the others stay as they are, as in GPT-NeoX and Phi: Hugging
+            Face's ``partial_rotary_factor`` times d_k. Their number stands for d_k in the equations. Default: all.
+        speeds: radians a position, one number for each pair, in the place of ``base`` and ``scaling``: Hugging Face's
+            ``inv_freq``. They do not learn.
+        attention_factor: what queries and keys are multiplied with as they are turned. Default: what ``scaling`` says,
+            as YaRN does; else 1.
 
     Raises:
-        ValueError: if ``d_k`` is odd or less than 2, ``base`` or ``scaling`` is not finite and above 0, or ``layout``
-            is another.
-        TypeError: if ``d_k`` is not a whole number, or ``base`` or ``scaling`` is not a number.
+        ValueError: if the columns that turn are odd or more than ``d_k``, ``base``, ``scaling`` or
+            ``attention_factor`` is not finite and above 0, ``layout`` is another, or ``speeds`` do not fit or stand
+            beside ``base`` or ``scaling``.
+        TypeError: if a size is not a whole number, or another argument is not a number.
 
     >>> import torch
     >>> from attnlib.positions import Rotary
@@ -222,16 +237,40 @@ class Rotary(nn.Module):
             [0.5403, 0.8415]])
     """
 
-    def __init__(self, d_k: int, *, base: float = 10_000.0, scaling: float = 1.0, layout: str = "half-split"):
+    def __init__(
+        self,
+        d_k: int,
+        *,
+        base: float = 10_000.0,
+        scaling: float | Scaling = 1.0,
+        layout: str = "half-split",
+        columns: int | None = None,
+        speeds: Sequence[float] | Tensor | None = None,
+        attention_factor: float | None = None,
+    ):
         super().__init__()
         d_k = whole_number("d_k", d_k)
-        if d_k % 2:
-            raise ValueError(f"d_k: expected an even number of at least 2, got {d_k}")
-        _check_positive("base", base)
-        _check_positive("scaling", scaling)
+        columns, name = (d_k, "d_k") if columns is None else (whole_number("columns", columns), "columns")
+        if columns % 2 or columns > d_k:
+            wanted = "an even number of at least 2" if name == "d_k" else f"an even number of at most d_k = {d_k}"
+            raise ValueError(f"{name}: expected {wanted}, got {columns}")
+        positive_number("base", base)
+        if isinstance(scaling, Scaling):
+            scaling.speeds(np.arange(columns // 2, dtype=np.float64), base)  # what it raises, it raises here
+        elif isinstance(scaling, Real):
+            positive_number("scaling", scaling)
+        else:
+            found = type(scaling).__name__
+            raise TypeError(f"scaling: expected a number, or a rule such as Llama3(…), YaRN(…) or NTK(…), got {found}")
         if layout not in ("half-split", "interleaved"):
             raise ValueError(f"layout: expected 'half-split' or 'interleaved', got {layout!r}")
-        self.d_k, self.base, self.scaling, self.layout = d_k, base, scaling, layout
+        if speeds is not None and (base, scaling) != (10_000.0, 1.0):
+            raise ValueError("speeds: expected none beside base or scaling, which they take the place of")
+        if attention_factor is not None:
+            positive_number("attention_factor", attention_factor)
+        self.d_k, self.base, self.scaling, self.layout, self.columns = d_k, base, scaling, layout, columns
+        self.speeds = None if speeds is None else _checked_speeds(speeds, columns // 2)
+        self.attention_factor = attention_factor
 
     def forward(self, x: Tensor, offset: int = 0, *, positions: Tensor | None = None) -> Tensor:
         """Turn ``x`` (…, L, d_k), whose first row stands at position ``offset``; with a cache, ``len(cache)``.
@@ -255,6 +294,13 @@ class Rotary(nn.Module):
             offset = _checked_offset(offset, positions, at_least=-sys.maxsize)  # only differences count
         if positions is not None:
             check_positions(positions, x.shape[-2], x.shape[:1] if x.dim() > 2 else (), x.device)
+        if self.columns < self.d_k:
+            turned = self._turn(x[..., : self.columns], offset, positions)
+            return torch.cat([turned, x[..., self.columns :]], dim=-1)
+        return self._turn(x, offset, positions)
+
+    def _turn(self, x: Tensor, offset: int, positions: Tensor | None) -> Tensor:
+        """Turn all columns of x (…, L, columns)."""
         # Half precision becomes float32 for the products, and is rounded once.
         precise = x.to(torch.promote_types(x.dtype, torch.float32))
         cos, sin = self._cos_and_sin(precise, offset, positions)
@@ -263,23 +309,40 @@ class Rotary(nn.Module):
 
     def _cos_and_sin(self, x: Tensor, offset: int, positions: Tensor | None) -> tuple[Tensor, Tensor]:
         # Not buffers: those would be rounded when the module is cast to half precision.
-        settings = self.d_k, self.base, self.scaling, self.layout
+        turns = _Turns(self.columns, self.base, self.scaling, self.speeds, self.attention_factor, self.layout)
         if x.is_cpu and type(x) is Tensor and not torch.compiler.is_compiling():
             dtype = np.float64 if x.dtype == torch.float64 else np.float32
             if positions is None:
-                cos, sin = _remembered_tables(offset, x.shape[-2], *settings, dtype)
+                cos, sin = _remembered_tables(turns, offset, x.shape[-2], dtype)
                 return torch.from_numpy(cos), torch.from_numpy(sin)
             if positions.numel() and is_plain(positions):
                 first, last = _ends(positions)
                 if last - first < positions.numel():  # so that the table is no larger than what is read from it
-                    cos, sin = _remembered_tables(first, last - first + 1, *settings, dtype)
+                    cos, sin = _remembered_tables(turns, first, last - first + 1, dtype)
                     rows = _beside(positions, x) - first
                     return F.embedding(rows, torch.from_numpy(cos)), F.embedding(rows, torch.from_numpy(sin))
         places = _range(offset, x.shape[-2], x.device) if positions is None else _beside(positions, x)
-        return _tables(places, *settings, x.dtype, x.device)
+        return _tables(turns, places, x.dtype, x.device)
 
     def extra_repr(self) -> str:
-        return f"d_k={self.d_k}, base={self.base}, scaling={self.scaling}, layout={self.layout!r}"
+        scaled = f"base={self.base}, scaling={self.scaling}" if self.speeds is None else "speeds=(…)"
+        text = f"d_k={self.d_k}, {scaled}, layout={self.layout!r}"
+        if self.columns < self.d_k:
+            text += f", columns={self.columns}"
+        return text if self.attention_factor is None else f"{text}, attention_factor={self.attention_factor}"
+
+
+def _checked_speeds(speeds: Sequence[float] | Tensor, pairs: int) -> tuple[float, ...]:
+    """Return the speeds as numbers, which nobody can change."""
+    if isinstance(speeds, Tensor):
+        speeds = speeds.tolist()
+    if not isinstance(speeds, Sequence) or isinstance(speeds, str):
+        raise TypeError(f"speeds: expected a sequence of numbers, or a tensor, got {type(speeds).__name__}")
+    if len(speeds) != pairs:
+        raise ValueError(f"speeds: expected one for each of {pairs} pairs, got {len(speeds)}")
+    for speed in speeds:
+        finite_number("speeds", speed)
+    return tuple(speeds)
 
 
 def _beside(positions: Tensor, x: Tensor) -> Tensor:
@@ -287,39 +350,69 @@ def _beside(positions: Tensor, x: Tensor) -> Tensor:
     return positions if positions.dim() == 1 else positions.unflatten(0, (-1, *[1] * (x.dim() - 3)))
 
 
-def _tables(
-    positions: Tensor, d_k: int, base: float, scaling: float, layout: str, dtype: torch.dtype, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Return cos θ and, with the sign that it has in the equation, sin θ: positions (…, L) → (…, L, d_k) each."""
-    angles = _angles(positions, d_k, base, device, scaling)
-    cos, sin = angles.cos().to(device, dtype), angles.sin().to(device, dtype)
-    return _join_pairs(cos, cos, layout), _join_pairs(-sin, sin, layout)
+class _Turns(NamedTuple):
+    """What says how far a token is turned, its position apart."""
+
+    columns: int
+    base: float
+    scaling: float | Scaling
+    own_speeds: tuple[float, ...] | None
+    own_factor: float | None
+    layout: str
+
+    def speeds(self, pairs: Array) -> Array:
+        """Return the radians a position of each of the pairs 0, 1, …, n − 1."""
+        if isinstance(self.scaling, Scaling):
+            return self.scaling.speeds(pairs, self.base)
+        return self.base ** (-pairs / pairs.shape[0])
+
+    @property
+    def stretch(self) -> float:
+        """What positions are divided by: a rule changes the speeds instead."""
+        return 1.0 if isinstance(self.scaling, Scaling) else self.scaling
+
+    @property
+    def factor(self) -> float:
+        if self.own_factor is not None:
+            return self.own_factor
+        return self.scaling.attention_factor if isinstance(self.scaling, Scaling) else 1.0
+
+
+def _tables(turns: _Turns, positions: Tensor, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return cos θ and, with the sign that it has in the equation, sin θ: positions (…, L) → (…, L, columns) each."""
+    where = _with_float64(device)
+    if turns.own_speeds is None:
+        speeds = turns.speeds(torch.arange(turns.columns // 2, dtype=torch.float64, device=where))
+    else:
+        speeds = torch.tensor(turns.own_speeds, dtype=torch.float64, device=where)
+    angles = _angles(positions, speeds, turns.stretch)
+    cos, sin = ((turns.factor * x).to(device, dtype) for x in (angles.cos(), angles.sin()))
+    return _join_pairs(cos, cos, turns.layout), _join_pairs(-sin, sin, turns.layout)
 
 
 @lru_cache(maxsize=2)
 def _remembered_tables(
-    start: int, length: int, d_k: int, base: float, scaling: float, layout: str, dtype: type[np.floating]
+    turns: _Turns, start: int, length: int, dtype: type[np.floating]
 ) -> tuple[np.ndarray, np.ndarray]:
     """:func:`_tables`, made once for the queries and keys of all layers.
 
     In NumPy: a tensor made in inference mode, or inside a transform of torch.func, is of no use outside. And on a CPU
     only: elsewhere a tensor belongs to a stream, or to the graph that captures it.
     """
-    speeds = base ** (np.arange(0, d_k, 2) / -d_k)
+    pairs = np.arange(turns.columns // 2, dtype=np.float64)
+    speeds = turns.speeds(pairs) if turns.own_speeds is None else np.array(turns.own_speeds)
     halves = [-speeds, speeds]
-    signed = np.concatenate(halves) if layout == "half-split" else np.stack(halves, axis=-1).ravel()
-    angles = np.outer(np.arange(start, start + length) / scaling, signed)
-    return np.cos(angles).astype(dtype), np.sin(angles).astype(dtype)
+    signed = np.concatenate(halves) if turns.layout == "half-split" else np.stack(halves, axis=-1).ravel()
+    angles = np.outer(np.arange(start, start + length) / turns.stretch, signed)
+    return (turns.factor * np.cos(angles)).astype(dtype), (turns.factor * np.sin(angles)).astype(dtype)
 
 
-def _angles(positions: Tensor, size: int, base: float, device: torch.device, scaling: float = 1.0) -> Tensor:
-    """Return θ (…, ⌈size/2⌉) of each position (…) and pair of columns: position / scaling · base^(−2i/size).
+def _angles(positions: Tensor, speeds: Tensor, stretch: float = 1.0) -> Tensor:
+    """Return θ (…, n) of each position (…), divided by ``stretch``, and each of n pairs of columns.
 
     In float64: float32 knows the angle at position 100 000 to two digits after the point only.
     """
-    device = _with_float64(device)
-    speeds = base ** (torch.arange(0, size, 2, dtype=torch.float64, device=device) / -size)
-    return (positions.to(device).double() / scaling)[..., None] * speeds
+    return (positions.to(speeds.device).double() / stretch)[..., None] * speeds
 
 
 def _range(start: int, length: int, device: torch.device) -> Tensor:
@@ -612,10 +705,3 @@ def _ends(positions: Tensor) -> tuple[int, int]:
 def _with_float64(device: torch.device) -> torch.device:
     """Return ``device``, or the CPU in place of Apple's GPUs, which have no float64."""
     return torch.device("cpu") if device.type == "mps" else device
-
-
-def _check_positive(name: str, value: float) -> None:
-    if not isinstance(value, Real):
-        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name}: expected a finite number above 0, got {value}")

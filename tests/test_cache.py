@@ -8,6 +8,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from attnlib import KVCache, MultiHeadAttention, functional, masks
 from attnlib import cache as cache_module
@@ -361,6 +363,65 @@ def test_a_cache_that_is_only_read_may_be_reordered():
     rows = torch.tensor([1, 0, 1])
     cache.reorder(rows)
     assert_close(attend(query, cache=cache), attend(query, memory[rows]))
+
+
+class Largest(TorchDispatchMode):
+    """While this is entered, ``bytes`` is what the largest tensor takes that an operation makes; no view of others."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        made = operation(*args, **(kwargs or {}))
+        given = {x.untyped_storage().data_ptr() for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
+        for x in tree_leaves(made):
+            if isinstance(x, torch.Tensor) and x.untyped_storage().data_ptr() not in given:
+                self.bytes = max(self.bytes, x.untyped_storage().nbytes())
+        return made
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("length", [1, 3])
+@pytest.mark.parametrize("of_each", [1, 11])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_memory_of_one_example_serves_many_without_a_copy(dtype, length, of_each, masked):
+    """Oracle: the memory, repeated. The mask of keys is one for all queries, or one for each."""
+    attend = MultiHeadAttention(GROUPED_H, D_MODEL, D_K, D_K, num_kv_heads=H_KV, dtype=dtype).eval()
+    n, S = 11, 1300
+    source, query = draw(1, S, D_MODEL, dtype=dtype), draw(n, length, D_MODEL, dtype=dtype)
+    memory = attend.remember(source)
+    mask = masks.padding([S - 5 * b for b in range(of_each)]) if masked else None
+    with torch.no_grad(), Largest() as largest:
+        output = attend(query, mask=mask, cache=memory)
+    assert largest.bytes < 2 * memory.key.nbytes
+    assert_close(output, attend(query, source.expand(n, -1, -1), mask=mask))
+    with torch.no_grad(), Largest() as largest:
+        memory.reorder(torch.zeros(n, dtype=torch.int64))
+    assert largest.bytes < memory.key.nbytes
+    assert torch.equal(attend(query, mask=mask, cache=memory), output)
+
+
+def test_gradients_of_a_memory_of_one_example_are_those_of_all_its_queries():
+    attend = MultiHeadAttention(H, D_MODEL, D_K, D_V).double().eval()
+    source, query = draw(1, 7, D_MODEL, requires_grad=True), draw(3, 5, D_MODEL)
+    outputs = [attend(query, cache=attend.remember(source)), attend(query, source.expand(3, -1, -1))]
+    ours, expected = (torch.autograd.grad(output.square().sum(), source)[0] for output in outputs)
+    assert_close(ours, expected)
+    attend(query, cache=attend.remember(source), need_weights=True)
+    assert attend.attn.shape == (3, H, 5, 7)
+
+
+def test_only_a_memory_and_only_one_of_one_example_serves_more():
+    attend = MultiHeadAttention(H, D_MODEL, D_K, D_V).double().eval()
+    with pytest.raises(ValueError, match=r"cache: expected the batch \(4,\) of query, got \(2,\)"):
+        attend(draw(4, 1, D_MODEL), cache=attend.remember(draw(2, 7, D_MODEL)))
+    with pytest.raises(ValueError, match=r"cache: expected the batch \(\) of query, got \(1,\)"):
+        attend(draw(5, D_MODEL), cache=attend.remember(draw(1, 7, D_MODEL)))
+    past = KVCache()
+    attend(draw(1, 3, D_MODEL), cache=past)
+    with pytest.raises(ValueError, match=r"cache: expected the batch \(4,\) of query, got \(1,\)"):
+        attend(draw(4, 1, D_MODEL), cache=past)
+    past.reorder(torch.zeros(4, dtype=torch.int64))
+    assert past.key.shape == (4, H, 3, D_K)
 
 
 def test_rows_that_are_not_there_are_refused():

@@ -255,6 +255,20 @@ def test_weights_are_drawn_after_glorot_and_biases_are_zero():
         assert not projection.bias.any()
 
 
+@torch.no_grad()
+def test_the_start_of_torchs_module_is_had_as_the_docstring_says():
+    theirs, ours = nn.MultiheadAttention(D_MODEL * H, H), MultiHeadAttention(H, D_MODEL * H)
+    bounds = [theirs.in_proj_weight.abs().max()] * 3 + [theirs.out_proj.weight.abs().max()]
+    projections = ours.wq, ours.wk, ours.wv, ours.fc
+    for projection, bound, larger in zip(projections, bounds, (2, 2, 2, 3), strict=True):
+        torch.testing.assert_close(projection.weight.abs().max(), bound * larger**0.5, rtol=0.01, atol=0)
+    for projection in (ours.wq, ours.wk, ours.wv):
+        nn.init.xavier_uniform_(projection.weight, gain=2**-0.5)
+    ours.fc.reset_parameters()
+    for projection, bound in zip(projections, bounds, strict=True):
+        torch.testing.assert_close(projection.weight.abs().max(), bound, rtol=0.01, atol=0)
+
+
 def test_reset_parameters_draws_anew():
     layer = MultiHeadAttention(4, 64, projection_bias=True)
     before = layer.wq.weight.clone()

@@ -14,7 +14,8 @@ from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from attnlib import KVCache, MultiHeadAttention, masks, positions
-from attnlib.positions import Learned, Rotary, T5RelativeBias, alibi, alibi_slopes, sinusoidal
+from attnlib.positions import NTK, Learned, Llama3, Rotary, T5RelativeBias, YaRN, alibi, alibi_slopes, sinusoidal
+from attnlib.rope_scaling import Scaling
 from tests.oracles import D_MODEL, B, H, L, NoArithmetic, S, draw
 from tests.tolerances import assert_close, same
 
@@ -402,6 +403,202 @@ def test_interleaved_equals_hugging_faces_gpt_j():
     assert_close(Rotary(WIDTH, layout="interleaved")(x), theirs)
 
 
+RULES = {
+    "llama3": (Llama3, {"factor": 8.0, "original_max_position_embeddings": 64}),
+    "llama3, otherwise": (
+        Llama3,
+        {"factor": 3.0, "low_freq_factor": 0.5, "high_freq_factor": 7.0, "original_max_position_embeddings": 500},
+    ),
+    "yarn": (YaRN, {"factor": 4.0, "original_max_position_embeddings": 512}),
+    "yarn, otherwise": (
+        YaRN,
+        {
+            "factor": 0.5,
+            "original_max_position_embeddings": 300,
+            "beta_fast": 20.0,
+            "beta_slow": 2.0,
+            "truncate": False,
+        },
+    ),
+    "yarn, all pairs between": (YaRN, {"factor": 2.0, "original_max_position_embeddings": 40.0}),
+}
+
+EDGES = {
+    "yarn, slower than any pair": (
+        YaRN,
+        {"factor": 4.0, "original_max_position_embeddings": 500_000, "beta_fast": 5000.0, "beta_slow": 0.1},
+    ),
+    "yarn, low equals high": (YaRN, {"factor": 4.0, "original_max_position_embeddings": 5}),
+}
+
+
+def hugging_faces_llama(head_dim, **rope):
+    pytest.importorskip("transformers")
+    from transformers import LlamaConfig
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+    rope = {"rope_theta": 500.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, **rope}
+    sizes = {"hidden_size": H * head_dim, "num_attention_heads": H, "head_dim": head_dim}
+    return LlamaRotaryEmbedding(LlamaConfig(**sizes, max_position_embeddings=100, rope_parameters=rope))
+
+
+def turned_by_hugging_face(module, x, where):
+    from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+    return apply_rotary_pos_emb(x, x, *module(x, where))[0]
+
+
+@pytest.mark.parametrize("name", [*RULES, *EDGES])
+@pytest.mark.parametrize("width", [2, 6, 64])
+def test_rules_for_the_speeds_are_hugging_faces(name, width):
+    """The speeds and what is turned; some pairs are slowed in full, some in part, some not at all."""
+    kind, numbers = (RULES | EDGES)[name]
+    theirs = hugging_faces_llama(width, rope_type=kind.__name__.lower(), **numbers)
+    rotary = Rotary(width, base=500.0, scaling=kind(**numbers))
+    speeds = rotary.scaling.speeds(np.arange(width // 2.0), 500.0)
+    assert_close(torch.from_numpy(speeds).float(), theirs.inv_freq)
+    assert rotary.scaling.attention_factor == pytest.approx(theirs.attention_scaling)
+    x = draw(B, H, L, width, dtype=torch.float32)
+    assert_close(rotary(x, positions=HOLES), turned_by_hugging_face(theirs, x, HOLES))
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_cases_above_tell_the_rules_apart(name):
+    kind, numbers = RULES[name]
+    speeds = kind(**numbers).speeds(np.arange(32.0), 500.0) / 500.0 ** (-np.arange(32.0) / 32)
+    inside = np.sum((speeds != 1) & ~np.isclose(speeds, 1 / numbers["factor"]))
+    assert 2 < inside <= 32
+
+
+@pytest.mark.parametrize("width", [4, 6, 64])
+def test_a_larger_base_is_hugging_faces_dynamic_for_a_text_of_that_length(width):
+    theirs = hugging_faces_llama(width, rope_type="dynamic", factor=1.0, original_max_position_embeddings=100)
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    expected, _ = ROPE_INIT_FUNCTIONS["dynamic"](theirs.config, seq_len=300)  # three times as long as in training
+    assert_close(torch.from_numpy(NTK(3.0).speeds(np.arange(width // 2.0), 500.0)).float(), expected)
+
+
+def test_the_fastest_of_the_pairs_stays_as_it_is_under_a_larger_base():
+    x = draw(L, 2)
+    assert_close(Rotary(2, base=500.0, scaling=NTK(3.0))(x), Rotary(2, base=500.0)(x))
+    assert NTK(3.0).speeds(np.arange(5.0), 500.0)[0] == 1
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", [tuple, list, torch.tensor])
+def test_speeds_of_ones_own_are_those_that_turn(layout, kind):
+    speeds = [3.0, 0.0, -1.5, 1e-3, 0.2, 7, 1]  # zero does not turn, a negative one turns the other way
+    x, rotary = draw(B, H, L, WIDTH), Rotary(WIDTH, layout=layout, speeds=kind(speeds), attention_factor=1.7)
+    for offset in (0, 3):
+        turned = rotary(x, offset)
+        for i, speed in enumerate(torch.as_tensor(kind(speeds)).tolist() if kind is torch.tensor else speeds):
+            pair = [i, i + WIDTH // 2] if layout == "half-split" else [2 * i, 2 * i + 1]
+            a, b = x[..., pair].unbind(-1)
+            angle = speed * torch.arange(offset, offset + L, dtype=torch.float64)
+            expected = torch.stack([a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()], dim=-1)
+            assert_close(turned[..., pair], 1.7 * expected)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("where", [None, HOLES], ids=["offset", "positions"])
+def test_columns_that_do_not_turn_stay(layout, where):
+    x = draw(B, H, L, WIDTH)
+    place = {"offset": 3} if where is None else {"positions": where}
+    turned = Rotary(WIDTH, base=77, scaling=2, layout=layout, columns=6)(x, **place)
+    assert torch.equal(turned[..., 6:], x[..., 6:])
+    assert_close(turned[..., :6], Rotary(6, base=77, scaling=2, layout=layout)(x[..., :6], **place))
+    assert_close(Rotary(WIDTH, columns=WIDTH)(x), Rotary(WIDTH)(x))
+    half = x.bfloat16()
+    assert torch.equal(Rotary(WIDTH, layout=layout, columns=6)(half, **place)[..., 6:], half[..., 6:])
+
+
+def test_columns_are_hugging_faces_gpt_neox():
+    pytest.importorskip("transformers")
+    from transformers import GPTNeoXConfig
+    from transformers.models.gpt_neox.modeling_gpt_neox import GPTNeoXRotaryEmbedding, apply_rotary_pos_emb
+
+    rope = {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.25}
+    config = GPTNeoXConfig(hidden_size=16 * H, num_attention_heads=H, rope_parameters=rope)
+    x = draw(B, H, L, 16, dtype=torch.float32)
+    theirs, _ = apply_rotary_pos_emb(x, x, *GPTNeoXRotaryEmbedding(config)(x, HOLES))
+    assert_close(Rotary(16, base=500.0, columns=4)(x, positions=HOLES), theirs)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scaling": Llama3(8.0, original_max_position_embeddings=64)},
+        {"scaling": YaRN(4.0, 512), "columns": 6},
+        {"scaling": NTK(4.0), "attention_factor": 3.0},
+        {"speeds": [3.0, 0.0, -1.5, 1e-3, 0.2, 7.0, 1.0]},
+    ],
+    ids=repr,
+)
+def test_graphs_and_eager_mode_turn_by_the_same_speeds(options):
+    torch.compiler.reset()
+    x = draw(B, H, L, WIDTH)
+    rotary = Rotary(WIDTH, **options)
+    compiled = torch.compile(rotary, fullgraph=True, backend="eager")
+    assert_close(compiled(x, 3), rotary(x, 3))
+    assert_close(compiled(x, positions=WIDE), rotary(x, positions=WIDE))
+    assert not same(rotary(x, 3), Rotary(WIDTH)(x, 3))
+    assert rotary(x.to("meta")).shape == x.shape
+    duplicates = (copy.deepcopy(rotary), pickle.loads(pickle.dumps(rotary)))
+    for duplicate in duplicates:
+        assert torch.equal(duplicate(x, 3), rotary(x, 3))
+
+
+def test_rules_may_be_ones_own():
+    class Halved(Scaling):
+        attention_factor = 3.0
+
+        def speeds(self, pairs, base):
+            return base ** (-pairs / pairs.shape[0]) / 2
+
+    x = draw(B, L, WIDTH)
+    assert_close(Rotary(WIDTH, scaling=Halved())(x, 6), 3 * Rotary(WIDTH, scaling=2.0)(x, 6))
+    assert_close(Rotary(WIDTH, scaling=Halved(), attention_factor=1.0)(x, 6), Rotary(WIDTH, scaling=2.0)(x, 6))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: Rotary(4, columns=3), ValueError, "columns: expected an even number of at most d_k = 4, got 3"),
+        (lambda: Rotary(4, columns=6), ValueError, "columns: expected an even number of at most d_k = 4, got 6"),
+        (lambda: Rotary(4, columns=0), ValueError, "columns: expected at least 1, got 0"),
+        (lambda: Rotary(4, columns=2.0), TypeError, "columns: expected a whole number, got float"),
+        (lambda: Rotary(4, scaling="dynamic"), TypeError, "scaling: expected a number, or .*NTK.*, got str"),
+        (lambda: Rotary(4, scaling=Llama3), TypeError, "scaling: expected a number, or .*Llama3.*, got type"),
+        (lambda: Rotary(4, speeds=[1.0]), ValueError, "speeds: expected one for each of 2 pairs, got 1"),
+        (lambda: Rotary(4, speeds=torch.ones(2, 2)), TypeError, "speeds: expected a number, got list"),
+        (lambda: Rotary(4, speeds=torch.ones(())), TypeError, "speeds: expected a sequence of numbers, .*got float"),
+        (lambda: Rotary(4, speeds=[1.0, math.nan]), ValueError, "speeds: expected a finite number, got nan"),
+        (lambda: Rotary(4, speeds="ab"), TypeError, "speeds: expected a sequence of numbers, or a tensor, got str"),
+        (lambda: Rotary(4, speeds=[1, 1], base=500), ValueError, "speeds: expected none beside base or scaling"),
+        (lambda: Rotary(4, speeds=[1, 1], scaling=NTK(2)), ValueError, "speeds: expected none beside base or scaling"),
+        (
+            lambda: Rotary(4, attention_factor=0),
+            ValueError,
+            "attention_factor: expected a finite number above 0, got 0",
+        ),
+        (lambda: NTK(0), ValueError, "factor: expected a finite number above 0, got 0"),
+        (lambda: Llama3("8"), TypeError, "factor: expected a number, got str"),
+        (lambda: Llama3(8, high_freq_factor=1), ValueError, "high_freq_factor: expected more than low_freq_factor=1"),
+        (lambda: YaRN(8, 0), ValueError, "original_max_position_embeddings: expected a finite number above 0"),
+        (lambda: YaRN(8, 64, beta_slow=-1), ValueError, "beta_slow: expected a finite number above 0, got -1"),
+        (
+            lambda: Rotary(4, base=1.0, scaling=YaRN(8, 64)),
+            ValueError,
+            "base: expected more than 1 beside YaRN, got 1.0",
+        ),
+    ],
+)
+def test_speeds_that_cannot_be_are_refused(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
 @given(
     st.integers(0, 5000),
     st.integers(0, 5000),
@@ -577,7 +774,7 @@ def test_one_step_of_all_layers_makes_one_table():
 
 def test_angles_are_made_where_they_are_used_unless_float64_is_missing_there():
     for device, made in (("meta", "meta"), ("mps", "cpu")):
-        assert positions._angles(torch.arange(3), 4, 10_000, torch.device(device)).device.type == made
+        assert positions._with_float64(torch.device(device)).type == made
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -855,7 +1052,7 @@ def test_sizes_that_cannot_be_are_refused(make, message):
         (lambda: sinusoidal(3.0, 4), "length: expected a whole number, got float"),
         (lambda: sinusoidal(3, 4, base="10000"), "base: expected a number, got str"),
         (lambda: Learned(3, 4)(1, 0.0), "offset: expected a whole number, got float"),
-        (lambda: Rotary(4, scaling=None), "scaling: expected a number, got NoneType"),
+        (lambda: Rotary(4, scaling=None), "scaling: expected a number, or .*, got NoneType"),
         (lambda: Rotary(4)(torch.ones(3, 4), 0.5), "offset: expected a whole number, got float"),
         (lambda: Rotary(4)(torch.ones(3, 4).long()), "x: expected a floating-point tensor, got torch.int64"),
         (lambda: alibi_slopes(2.0), "num_heads: expected a whole number, got float"),

@@ -64,7 +64,9 @@ def _is_faster_in_float32(query: Tensor, key: Tensor, value: Tensor) -> bool:
     """Return whether torch takes less time, forward and backward, to widen half precision; it is more exact, too.
 
     Measured on a CPU that multiplies bfloat16 by itself: in float16, for all lengths, by 2 to 9; in bfloat16, by 1.2 to
-    1.6, over few keys.
+    1.6, over few keys. Over more, float32 would take 1.3 times as long as bfloat16, so that is left to who calls. There
+    torch sums the gradients of keys and values in bfloat16: at 1024 keys they are off by 0.35 %, at 8192 by 0.9 %, in
+    float32 by 0.17 %, which is the last rounding.
     """
     if query.dtype not in (torch.float16, torch.bfloat16) or not query.is_cpu or not is_plain(query, key, value):
         return False

@@ -1,4 +1,4 @@
-"""The model of "Attention Is All You Need" (Vaswani et al., 2017): layers, stacks, the whole, and how it writes.
+"""The model of "Attention Is All You Need" (Vaswani et al., 2017), a decoder-only one, their layers, how they write.
 
 >>> import torch
 >>> from attnlib.transformer import Transformer
@@ -9,6 +9,7 @@ torch.Size([3, 5, 13])
 """
 
 from attnlib.transformer.decoding import Hypothesis, beam_search, greedy_search, sample
+from attnlib.transformer.feed_forward import FeedForward, GatedFeedForward
 from attnlib.transformer.inputs import LayerCache
 from attnlib.transformer.language_model import LanguageModel
 from attnlib.transformer.layers import DecoderLayer, EncoderLayer, Residual
@@ -23,6 +24,8 @@ __all__ = [
     "Decoding",
     "Encoder",
     "EncoderLayer",
+    "FeedForward",
+    "GatedFeedForward",
     "GenerativeModel",
     "Hypothesis",
     "LanguageModel",

@@ -81,7 +81,7 @@ def greedy_search(
         _check_finite(best)
         return tokens
 
-    model, end, max_length = _checked(model, source, end, max_length)
+    model, end, max_length = _checked(model, end, max_length)
     reading = _given(start=start, source_mask=source_mask, prompt_mask=prompt_mask)
     return _written(model, source, likeliest, end, max_length, reading)
 
@@ -140,7 +140,7 @@ def sample(
         _check_finite(probabilities.amax(-1))
         return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
 
-    model, end, max_length = _checked(model, source, end, max_length)
+    model, end, max_length = _checked(model, end, max_length)
     top_k = checked_warp(model.target_vocab, temperature, top_k, top_p)
     if not isinstance(generator, torch.Generator | None):
         raise TypeError(f"generator: expected a torch.Generator, got {type(generator).__name__}")
@@ -164,7 +164,8 @@ def beam_search(
     """Keep the ``beam`` likeliest beginnings at each step, and return those that end.
 
     A beginning that is among the likeliest and ends leaves the beam, and the next one takes its place. An example is
-    done when ``beam`` of its hypotheses have ended. They are ordered by score (Wu et al., 2016, equation 14, without
+    done when ``beam`` of its hypotheses have ended, or more with the last step; the best of them are returned, as by
+    Hugging Face with ``early_stopping=True``. They are ordered by score (Wu et al., 2016, equation 14, without
     coverage)::
 
         score = log P(target | source) / ((5 + length) / 6)^length_penalty        the end token counts
@@ -203,7 +204,7 @@ def beam_search(
     >>> [hypotheses[0].score >= hypotheses[-1].score for hypotheses in found]
     [True, True, True]
     """
-    model, end, max_length = _checked(model, source, end, max_length)
+    model, end, max_length = _checked(model, end, max_length)
     beam, divisor = whole_number("beam", beam), _divisor(length_penalty)
     with _evaluating(model):
         reading = _given(start=start, source_mask=source_mask, prompt_mask=prompt_mask)
@@ -246,7 +247,7 @@ class _Example:
 
     @property
     def done(self) -> bool:
-        return len(self.ended) == self.beam or max(self.scores) == -math.inf
+        return len(self.ended) >= self.beam or max(self.scores) == -math.inf
 
     def grow(self, scores: list[float], places: list[int], end: int, vocab: int, penalty: float) -> list[int]:
         """Take the likeliest continuations, best first; return for each beginning kept the one that it continues."""
@@ -259,7 +260,7 @@ class _Example:
                 break
             if token != end:
                 kept.append((score, origin, [*self.beginnings[origin], token]))
-            elif rank < self.beam and not self.done:
+            elif rank < self.beam:
                 self.ended.append((score / penalty, self.beginnings[origin]))
         kept = kept[: self.beam]
         kept += [(-math.inf, 0, [0])] * (self.beam - len(kept))  # a small vocabulary may not fill the beam
@@ -272,7 +273,7 @@ class _Example:
         best_first = sorted(self.ended or cut, key=lambda hypothesis: -hypothesis[0])
         return [
             Hypothesis(torch.tensor(tokens, dtype=torch.int64, device=device), score)
-            for score, tokens in best_first
+            for score, tokens in best_first[: self.beam]
             if score > -math.inf
         ]
 
@@ -321,15 +322,11 @@ def _evaluating(model: GenerativeModel) -> Iterator[None]:
 # Checks
 
 
-def _checked(given: Any, source: Tensor, end: int | None, max_length: int) -> tuple[GenerativeModel, int, int]:
+def _checked(given: Any, end: int | None, max_length: int) -> tuple[GenerativeModel, int, int]:
     """Return the model, the end, or −1, which no token is, and the length, once they are known to fit."""
     model: Any = getattr(given, "_orig_mod", given)  # torch.compile wraps it, and compiles its forward alone
     if not (isinstance(model, nn.Module) and hasattr(model, "begin")):
         raise TypeError(f"model: expected a Transformer, a LanguageModel, or another with begin(), got {_name(given)}")
-    if not isinstance(source, Tensor):
-        raise TypeError(f"source: expected a tensor, got {_name(source)}")
-    if source.dim() != 2:
-        raise ValueError(f"source: expected (B, S), got {tuple(source.shape)}")
     checked_end = -1 if end is None else checked_token("end", end, cast(Any, model).target_vocab)
     return cast(GenerativeModel, model), checked_end, whole_number("max_length", max_length)
 

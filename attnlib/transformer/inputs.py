@@ -26,14 +26,15 @@ class LayerCache(NamedTuple):
     memory: Memory  # keys and values of the encoder's output: only read
 
 
-def check_vocabulary(name: str, tokens: Tensor, vocab: int) -> None:
+def check_vocabulary(name: str, tokens: Tensor, vocab: int, axes: Sequence[int] = (1, 2)) -> None:
     """Check that these are tokens (B, L), or (L,), L of at least 1: whole numbers from 0 to vocab − 1."""
     if not isinstance(tokens, Tensor):
         raise TypeError(f"{name}: expected a tensor, got {type(tokens).__name__}")
     if tokens.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"{name}: expected tokens as int64 or int32, got {tokens.dtype}")
-    if tokens.dim() not in (1, 2) or tokens.shape[-1] == 0:
-        raise ValueError(f"{name}: expected (B, L), or (L,), with L of at least 1, got {tuple(tokens.shape)}")
+    if tokens.dim() not in axes or tokens.shape[-1] == 0:
+        wanted = "(B, L), or (L,)," if 1 in axes else "(B, L)"
+        raise ValueError(f"{name}: expected {wanted} with L of at least 1, got {tuple(tokens.shape)}")
     # Reading elements would synchronise with a GPU.
     if is_plain(tokens) and tokens.device.type == "cpu" and tokens.numel():
         smallest, largest = (int(x) for x in tokens.aminmax())

@@ -1,7 +1,7 @@
 """A decoder-only language model: tokens in, the logits of the next ones out."""
 
 import math
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from attnlib.cache import KVCache
 from attnlib.checks import whole_number
 from attnlib.masks import Mask, causal, from_tensor, padding, sliding_window
-from attnlib.multihead import MultiHeadAttention
 from attnlib.positions import ALiBi, Learned, Rotary, check_positions, sinusoidal
 from attnlib.transformer.inputs import check_vocabulary, past_of
 from attnlib.transformer.model import Encoder
@@ -43,7 +42,6 @@ class LanguageModel(nn.Module):
         d_v: the size of a value in each head. Default: ``d_model // num_heads``.
         d_ff: the size inside the feed-forward net. Default: ``4 * d_model``.
         num_layers: N, the number of layers.
-        num_kv_heads: H_kv, the number of key and value heads. Default: H.
         positions: ``"rotary"``, ``"alibi"`` or ``"sinusoidal"``; or one made as it should be, an
             :class:`attnlib.positions.Rotary` of ``d_k``, an :class:`attnlib.positions.ALiBi`, or
             :class:`attnlib.positions.Learned`, which knows as many positions as its table has rows.
@@ -52,6 +50,8 @@ class LanguageModel(nn.Module):
         dropout: the probability of dropping, in [0, 1): of what a sub-layer returns, and of the embedding.
         share_embeddings: one matrix for tokens and logits. Without it, two.
         norm_first: pre-norm, or the paper's post-norm.
+        options: other parts of its layers, as :class:`EncoderLayer` takes them: ``norm``, ``feed_forward``, and
+            ``attention``, where ``{"num_kv_heads": 2}`` makes grouped heads.
 
     Attributes:
         stack: the :class:`Encoder`.
@@ -71,6 +71,18 @@ class LanguageModel(nn.Module):
     >>> loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
     >>> [len(text) for text in sample(model, tokens, max_length=7)]      # three texts go on
     [7, 7, 7]
+
+    As Llama is built:
+
+    >>> from attnlib.positions import Rotary
+    >>> from attnlib.transformer import GatedFeedForward
+    >>> llama = LanguageModel(
+    ...     13, d_model=8, num_heads=2, d_ff=28, num_layers=1, positions=Rotary(4, base=500_000.0), dropout=0.0,
+    ...     share_embeddings=False, norm=torch.nn.RMSNorm, feed_forward=GatedFeedForward,
+    ...     attention={"num_kv_heads": 1},
+    ... )
+    >>> llama(tokens).shape
+    torch.Size([3, 5, 13])
     """
 
     def __init__(
@@ -83,25 +95,27 @@ class LanguageModel(nn.Module):
         d_v: int | None = None,
         d_ff: int | None = None,
         num_layers: int = 6,
-        num_kv_heads: int | None = None,
         positions: str | Rotary | ALiBi | Learned = "rotary",
         window: int | None = None,
         dropout: float = 0.1,
         share_embeddings: bool = True,
         norm_first: bool = True,
+        **options: Any,
     ):
         super().__init__()
         vocab, d_model = whole_number("vocab", vocab), whole_number("d_model", d_model)
         self.vocab, self.d_model = vocab, d_model
         self.window = None if window is None else whole_number("window", window)
-        d_ff = 4 * d_model if d_ff is None else d_ff
+        num_heads = whole_number("num_heads", num_heads)
+        self.positions = _positions(positions, d_model, num_heads, d_model // num_heads if d_k is None else d_k)
+        attention = dict(options.pop("attention", None) or {})
+        if "rotary" in attention:
+            raise ValueError("attention: expected no rotary, which is given as positions=, got one")
+        if isinstance(self.positions, Rotary):
+            attention["rotary"] = self.positions
         sizes: dict[str, Any] = {"d_model": d_model, "num_heads": num_heads, "d_k": d_k, "d_v": d_v}
-        self.stack = Encoder(num_layers, **sizes, d_ff=d_ff, dropout=dropout, norm_first=norm_first)
-        first = self.stack.layers[0].self_attention
-        self.positions = _positions(positions, d_model, first)
-        rotary = self.positions if isinstance(self.positions, Rotary) else None
-        for layer in self.stack.layers:
-            layer.self_attention = MultiHeadAttention(**sizes, dropout=0.0, num_kv_heads=num_kv_heads, rotary=rotary)
+        sizes |= {"d_ff": 4 * d_model if d_ff is None else d_ff, "dropout": dropout, "norm_first": norm_first}
+        self.stack = Encoder(num_layers, **sizes, attention=attention, **options)
         self.embedding = nn.Embedding(vocab, d_model)
         # None where the matrix is shared: a second name for it would be a second entry in the state dict.
         self.output = None if share_embeddings else nn.Linear(d_model, vocab, bias=False)
@@ -116,8 +130,9 @@ class LanguageModel(nn.Module):
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
         for layer in self.stack.layers:
-            for last in (layer.self_attention.fc, layer.feed_forward[-1]):
-                nn.init.normal_(cast(Tensor, last.weight), std=0.02 / math.sqrt(2 * len(self.stack.layers)))
+            last_maps = [module for module in layer.feed_forward.modules() if isinstance(module, nn.Linear)][-1:]
+            for last in (layer.self_attention.fc, *last_maps):
+                nn.init.normal_(last.weight, std=0.02 / math.sqrt(2 * len(self.stack.layers)))
 
     @property
     def target_vocab(self) -> int:
@@ -176,8 +191,8 @@ class LanguageModel(nn.Module):
                 ``attention_mask``. What is not real is not read, and not counted. Default: all are real.
 
         Returns:
-            The texts, which hold their caches; ``texts.logits`` (B, vocab) are those of the next token,
-            ``texts.append(tokens)`` writes it, ``texts.reorder(rows)`` takes them in another order.
+            The texts so far, with their caches (:class:`attnlib.transformer.Decoding`). Their ``logits`` (B, vocab)
+            are those of the next token; ``append(tokens)`` writes it.
 
         Raises:
             ValueError: if sizes do not fit, a token is not in the vocabulary, a prompt is empty or not padded on the
@@ -193,7 +208,7 @@ class LanguageModel(nn.Module):
         >>> torch.allclose(texts.logits[1], alone.logits[0], atol=1e-6)
         True
         """
-        check_vocabulary("source", source, self.vocab)
+        check_vocabulary("source", source, self.vocab, axes=(2,))
         max_length = whole_number("max_length", max_length)
         missing = _missing(prompt_mask, source)
         if isinstance(self.positions, Learned) and len(source):
@@ -223,7 +238,8 @@ class LanguageModel(nn.Module):
 
     def _mask(self, mask: Mask | Tensor | None, cache: list[KVCache] | None) -> Mask:
         allowed = causal()
-        if self.window is not None and not (cache and cache[0].window == self.window):  # else the cache is the window
+        if self.window is not None and not (cache and all(each.window == self.window for each in cache)):
+            # Else the caches are the window, which takes less time.
             allowed = allowed & sliding_window(self.window)
         return allowed if mask is None else allowed & (mask if isinstance(mask, Mask) else from_tensor(mask))
 
@@ -261,17 +277,17 @@ class _Texts:
         self.logits = self.model._logits(x[:, -1])  # of the last ones only: a prompt's need much room
 
 
-def _positions(given: object, d_model: int, attention: MultiHeadAttention) -> str | Rotary | ALiBi | Learned:
+def _positions(given: object, d_model: int, num_heads: int, d_k: int) -> str | Rotary | ALiBi | Learned:
     """Return the positions, made where only their name was given, once they are known to fit."""
     if given == "rotary":
-        return Rotary(attention.d_k)
+        return Rotary(d_k)
     if given == "alibi":
-        return ALiBi(attention.num_heads)
+        return ALiBi(num_heads)
     if given == "sinusoidal" or isinstance(given, Rotary):  # of which the attention checks the size
         return given
     if isinstance(given, ALiBi):
-        if given.num_heads != attention.num_heads:
-            raise ValueError(f"positions: expected ALiBi of {attention.num_heads} heads, got {given}")
+        if given.num_heads != num_heads:
+            raise ValueError(f"positions: expected ALiBi of {num_heads} heads, got {given}")
         return given
     if isinstance(given, Learned):
         if given.d_model != d_model:

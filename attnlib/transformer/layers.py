@@ -1,7 +1,8 @@
 """One layer of the encoder, one of the decoder: attention and feed-forward, each inside a residual connection."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -11,6 +12,7 @@ from attnlib.cache import KVCache
 from attnlib.masks import Mask
 from attnlib.multihead import MultiHeadAttention
 from attnlib.scores import Scores
+from attnlib.transformer.feed_forward import FeedForward
 from attnlib.transformer.inputs import LayerCache, check_memory, check_tokens, past_of, scores_shape
 
 __all__ = ["DecoderLayer", "EncoderLayer", "Residual"]
@@ -29,6 +31,7 @@ class Residual(nn.Module):
         d_model: the size of the tokens.
         dropout: the probability with which an element of the output is dropped in training.
         norm_first: normalise before the sub-layer instead of after the sum.
+        norm: makes the norm from d_model.
 
     >>> import torch
     >>> from attnlib.transformer import Residual
@@ -38,9 +41,9 @@ class Residual(nn.Module):
     True
     """
 
-    def __init__(self, d_model: int, dropout: float, norm_first: bool):
+    def __init__(self, d_model: int, dropout: float, norm_first: bool, norm: Callable[[int], nn.Module] = nn.LayerNorm):
         super().__init__()
-        self.norm = nn.LayerNorm(d_model)
+        self.norm = norm(d_model)
         self.dropout = nn.Dropout(dropout)
         self.norm_first = norm_first
 
@@ -57,8 +60,8 @@ class Residual(nn.Module):
 class EncoderLayer(nn.Module):
     """Self-attention, then a feed-forward net for each token, each in a :class:`Residual`.
 
-    Section 3.1 of "Attention Is All You Need" (Vaswani et al., 2017). The feed-forward net is equation 2,
-    max(0, x·W₁ + b₁)·W₂ + b₂. With a causal mask it is a layer of a decoder-only model, such as GPT's, and
+    Section 3.1 of "Attention Is All You Need" (Vaswani et al., 2017), whose choices are the defaults; layers of later
+    models are this one with other parts. With a causal mask it is a layer of a decoder-only model, such as GPT's, and
     takes a cache.
 
     Dropout is where the paper has it: on what a sub-layer returns. Weights and hidden units are not dropped.
@@ -71,6 +74,11 @@ class EncoderLayer(nn.Module):
         d_ff: the size inside the feed-forward net.
         dropout: the probability of dropping, in [0, 1).
         norm_first: pre-norm instead of the paper's post-norm.
+        norm: makes each norm from d_model, such as :class:`torch.nn.RMSNorm`.
+        feed_forward: makes the net from d_model and d_ff: :class:`attnlib.transformer.FeedForward`, or
+            :class:`attnlib.transformer.GatedFeedForward`, or one of your own.
+        attention: what :class:`attnlib.MultiHeadAttention` takes besides, such as ``num_kv_heads``, ``rotary``,
+            ``projection_bias``, ``qk_norm``, ``scale``, or a ``dropout`` of the weights.
 
     Raises:
         ValueError: as :class:`attnlib.MultiHeadAttention` does; too if ``d_ff`` is less than 1.
@@ -81,6 +89,26 @@ class EncoderLayer(nn.Module):
     >>> from attnlib.transformer import EncoderLayer
     >>> layer = EncoderLayer(d_model=8, num_heads=2, d_ff=32)
     >>> layer(torch.randn(3, 5, 8), masks.padding([5, 4, 2])).shape
+    torch.Size([3, 5, 8])
+
+    A layer of Llama 3.1, and one of ViT:
+
+    >>> from functools import partial
+    >>> from torch import nn
+    >>> from attnlib.positions import Llama3, Rotary
+    >>> from attnlib.transformer import FeedForward, GatedFeedForward
+    >>> rotary = Rotary(4, base=500_000.0, scaling=Llama3(factor=8.0))
+    >>> llama = EncoderLayer(
+    ...     d_model=8, num_heads=2, d_ff=28, dropout=0.0, norm_first=True, norm=nn.RMSNorm,
+    ...     feed_forward=GatedFeedForward, attention={"num_kv_heads": 1, "rotary": rotary},
+    ... )
+    >>> llama(torch.randn(3, 5, 8), masks.causal()).shape
+    torch.Size([3, 5, 8])
+    >>> vit = EncoderLayer(
+    ...     d_model=8, num_heads=2, d_ff=32, norm_first=True, norm=partial(nn.LayerNorm, eps=1e-12),
+    ...     feed_forward=partial(FeedForward, activation=nn.GELU), attention={"projection_bias": True},
+    ... )
+    >>> vit(torch.randn(3, 5, 8)).shape
     torch.Size([3, 5, 8])
     """
 
@@ -94,13 +122,16 @@ class EncoderLayer(nn.Module):
         d_ff: int = 2048,
         dropout: float = 0.1,
         norm_first: bool = False,
+        norm: Callable[[int], nn.Module] = nn.LayerNorm,
+        feed_forward: Callable[[int, int], nn.Module] = FeedForward,
+        attention: Mapping[str, Any] | None = None,
     ):
         super().__init__()
         checks.probability("dropout", dropout)
-        self.self_attention = MultiHeadAttention(num_heads, d_model, d_k, d_v, dropout=0.0)
-        self.attention_residual = Residual(d_model, dropout, norm_first)
-        self.feed_forward = _feed_forward(d_model, checks.whole_number("d_ff", d_ff))
-        self.feed_forward_residual = Residual(d_model, dropout, norm_first)
+        self.self_attention = _attention_of(d_model, num_heads, d_k, d_v, attention)
+        self.attention_residual = Residual(d_model, dropout, norm_first, norm)
+        self.feed_forward = feed_forward(d_model, d_ff)
+        self.feed_forward_residual = Residual(d_model, dropout, norm_first, norm)
 
     def forward(
         self,
@@ -137,7 +168,8 @@ class DecoderLayer(nn.Module):
 
     Section 3.1 of "Attention Is All You Need" (Vaswani et al., 2017).
 
-    Parameters and errors are those of :class:`EncoderLayer`.
+    Parameters and errors are those of :class:`EncoderLayer`. What is given as ``attention`` holds for both, rotary
+    positions for self-attention alone.
 
     >>> import torch
     >>> from attnlib import masks
@@ -158,15 +190,19 @@ class DecoderLayer(nn.Module):
         d_ff: int = 2048,
         dropout: float = 0.1,
         norm_first: bool = False,
+        norm: Callable[[int], nn.Module] = nn.LayerNorm,
+        feed_forward: Callable[[int, int], nn.Module] = FeedForward,
+        attention: Mapping[str, Any] | None = None,
     ):
         super().__init__()
         checks.probability("dropout", dropout)
-        self.self_attention = MultiHeadAttention(num_heads, d_model, d_k, d_v, dropout=0.0)
-        self.self_attention_residual = Residual(d_model, dropout, norm_first)
-        self.cross_attention = MultiHeadAttention(num_heads, d_model, d_k, d_v, dropout=0.0)
-        self.cross_attention_residual = Residual(d_model, dropout, norm_first)
-        self.feed_forward = _feed_forward(d_model, checks.whole_number("d_ff", d_ff))
-        self.feed_forward_residual = Residual(d_model, dropout, norm_first)
+        self.self_attention = _attention_of(d_model, num_heads, d_k, d_v, attention)
+        self.self_attention_residual = Residual(d_model, dropout, norm_first, norm)
+        crossed = {name: value for name, value in (attention or {}).items() if name != "rotary"}
+        self.cross_attention = _attention_of(d_model, num_heads, d_k, d_v, crossed)
+        self.cross_attention_residual = Residual(d_model, dropout, norm_first, norm)
+        self.feed_forward = feed_forward(d_model, d_ff)
+        self.feed_forward_residual = Residual(d_model, dropout, norm_first, norm)
 
     def forward(
         self,
@@ -175,6 +211,8 @@ class DecoderLayer(nn.Module):
         mask: Mask | Tensor | Scores | None = None,
         memory_mask: Mask | Tensor | Scores | None = None,
         *,
+        bias: Tensor | ByDistance | None = None,
+        positions: Tensor | None = None,
         cache: LayerCache | None = None,
     ) -> Tensor:
         """Return the target's tokens x (B, L, d_model) after the layer.
@@ -185,6 +223,8 @@ class DecoderLayer(nn.Module):
             mask: which target tokens a target token may attend to. The layer adds none: a decoder's is
                 ``masks.causal()``.
             memory_mask: which tokens of the memory it may attend to.
+            bias: what is added to the scores of self-attention, such as :class:`attnlib.positions.ALiBi`.
+            positions: (L,) or (B, L), where the target's tokens stand, for a layer with rotary positions.
             cache: made by :meth:`remember`; x holds the new tokens only.
 
         Raises:
@@ -194,10 +234,13 @@ class DecoderLayer(nn.Module):
         # All checks come first: nothing must be computed, or written to the cache, before an error.
         check_tokens("x", x, self.self_attention)
         past, S = check_memory(memory, cache, [self], x)
-        own = Scores.of(mask, None, scores_shape(x, past + x.shape[-2], self.self_attention), x.device)
+        if positions is not None:
+            self.self_attention._check_positions(positions, x)
+        own = Scores.of(mask, bias, scores_shape(x, past + x.shape[-2], self.self_attention), x.device)
         cross = Scores.of(memory_mask, None, scores_shape(x, S, self.cross_attention), x.device, "memory_mask")
         grows, remembered = (None, None) if cache is None else cache
-        x = self.self_attention_residual(x, lambda x: self.self_attention(x, mask=own, cache=grows))
+        attend = partial(self.self_attention, mask=own, positions=positions, cache=grows)
+        x = self.self_attention_residual(x, attend)
         x = self.cross_attention_residual(x, lambda x: self.cross_attention(x, memory, mask=cross, cache=remembered))
         return self.feed_forward_residual(x, self.feed_forward)
 
@@ -207,9 +250,7 @@ class DecoderLayer(nn.Module):
         return LayerCache(KVCache(), self.cross_attention.remember(memory))
 
 
-def _feed_forward(d_model: int, d_ff: int) -> nn.Sequential:
-    first, second = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
-    for linear in (first, second):
-        nn.init.xavier_uniform_(linear.weight)
-        nn.init.zeros_(linear.bias)
-    return nn.Sequential(first, nn.ReLU(), second)
+def _attention_of(
+    d_model: int, num_heads: int, d_k: int | None, d_v: int | None, more: Mapping[str, Any] | None
+) -> MultiHeadAttention:
+    return MultiHeadAttention(num_heads, d_model, d_k, d_v, **{"dropout": 0.0, **(more or {})})

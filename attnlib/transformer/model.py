@@ -1,7 +1,7 @@
 """Stacks of layers, and the whole model of "Attention Is All You Need" (Vaswani et al., 2017)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -33,13 +33,13 @@ __all__ = ["Decoder", "Encoder", "Transformer"]
 class Encoder(nn.Module):
     """A stack of :class:`EncoderLayer`, for tokens that have their positions already.
 
-    With pre-norm a last :class:`torch.nn.LayerNorm` follows, because there nothing else normalises the sum of all
-    sub-layers (Xiong et al., 2020); with the paper's post-norm each layer ends with one.
+    With pre-norm a last norm follows, because there nothing else normalises the sum of all sub-layers (Xiong et al.,
+    2020); with the paper's post-norm each layer ends with one.
 
     Args:
         num_layers: N, the number of layers.
-        sizes: those of :class:`EncoderLayer`: ``d_model``, ``num_heads``, ``d_k``, ``d_v``, ``d_ff``, ``dropout``,
-            ``norm_first``.
+        options: those of :class:`EncoderLayer`: ``d_model``, ``num_heads``, ``d_k``, ``d_v``, ``d_ff``, ``dropout``,
+            ``norm_first``, ``norm``, ``feed_forward``, ``attention``.
 
     >>> import torch
     >>> from attnlib.transformer import Encoder
@@ -58,11 +58,11 @@ class Encoder(nn.Module):
 
     layers: Sequence[EncoderLayer]
 
-    def __init__(self, num_layers: int = 6, **sizes: Any):
+    def __init__(self, num_layers: int = 6, **options: Any):
         super().__init__()
-        layers = nn.ModuleList(EncoderLayer(**sizes) for _ in range(whole_number("num_layers", num_layers)))
+        layers = nn.ModuleList(EncoderLayer(**options) for _ in range(whole_number("num_layers", num_layers)))
         self.layers = cast(Sequence[EncoderLayer], layers)
-        self.norm = _last_norm(self.layers[0])
+        self.norm = _last_norm(self.layers[0], **options)
 
     def forward(
         self,
@@ -117,11 +117,11 @@ class Decoder(nn.Module):
 
     layers: Sequence[DecoderLayer]
 
-    def __init__(self, num_layers: int = 6, **sizes: Any):
+    def __init__(self, num_layers: int = 6, **options: Any):
         super().__init__()
-        layers = nn.ModuleList(DecoderLayer(**sizes) for _ in range(whole_number("num_layers", num_layers)))
+        layers = nn.ModuleList(DecoderLayer(**options) for _ in range(whole_number("num_layers", num_layers)))
         self.layers = cast(Sequence[DecoderLayer], layers)
-        self.norm = _last_norm(self.layers[0])
+        self.norm = _last_norm(self.layers[0], **options)
 
     def forward(
         self,
@@ -130,6 +130,8 @@ class Decoder(nn.Module):
         mask: Mask | Tensor | Scores | None = None,
         memory_mask: Mask | Tensor | Scores | None = None,
         *,
+        bias: Tensor | ByDistance | None = None,
+        positions: Tensor | None = None,
         cache: list[LayerCache] | None = None,
     ) -> Tensor:
         """Return the target's tokens x (B, L, d_model) after all layers; see :meth:`DecoderLayer.forward`.
@@ -139,11 +141,13 @@ class Decoder(nn.Module):
         first = self.layers[0]
         check_tokens("x", x, first.self_attention)
         past, S = check_memory(memory, cache, self.layers, x)  # of all layers, before the first one writes to its cache
-        own = Scores.of(mask, None, scores_shape(x, past + x.shape[-2], first.self_attention), x.device)
+        if positions is not None:
+            first.self_attention._check_positions(positions, x)
+        own = Scores.of(mask, bias, scores_shape(x, past + x.shape[-2], first.self_attention), x.device)
         cross = Scores.of(memory_mask, None, scores_shape(x, S, first.cross_attention), x.device, "memory_mask")
         caches: Sequence[LayerCache | None] = cache or [None] * len(self.layers)
         for layer, layer_cache in zip(self.layers, caches, strict=True):
-            x = layer(x, memory, own, cross, cache=layer_cache)
+            x = layer(x, memory, own, cross, positions=positions, cache=layer_cache)
         return self.norm(x)
 
     def remember(self, memory: Tensor) -> list[LayerCache]:
@@ -310,8 +314,8 @@ class Transformer(nn.Module):
             source_mask: which source tokens may be read, as in :meth:`forward`.
 
         Returns:
-            The targets, which hold their caches: ``targets.logits`` (B, target_vocab) are those of the next token,
-            ``targets.append(tokens)`` writes it, ``targets.reorder(rows)`` takes them in another order.
+            The targets so far, with their caches (:class:`attnlib.transformer.Decoding`). Their ``logits``,
+            (B, target_vocab), are those of the next token; ``append(tokens)`` writes it.
 
         Raises:
             ValueError: if sizes do not fit, ``start`` is not in the vocabulary, or the model's positions end before
@@ -326,6 +330,7 @@ class Transformer(nn.Module):
         >>> targets.logits.shape
         torch.Size([3, 11])
         """
+        check_vocabulary("source", source, self.source_vocab, axes=(2,))
         start = checked_token("start", start, self.target_vocab)
         known = getattr(self.positions, "max_length", math.inf)
         if whole_number("max_length", max_length) > known:
@@ -408,6 +413,8 @@ def _of_rows(mask: Mask | Tensor | None, S: int, rows: Tensor) -> Tensor | None:
     return dense if len(dense) == 1 else dense[rows]
 
 
-def _last_norm(layer: EncoderLayer | DecoderLayer) -> nn.Module:
+def _last_norm(
+    layer: EncoderLayer | DecoderLayer, norm: Callable[[int], nn.Module] = nn.LayerNorm, **_: Any
+) -> nn.Module:
     residual = layer.feed_forward_residual
-    return nn.LayerNorm(layer.self_attention.d_model) if residual.norm_first else nn.Identity()
+    return norm(layer.self_attention.d_model) if residual.norm_first else nn.Identity()

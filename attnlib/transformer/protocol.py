@@ -13,6 +13,19 @@ class Decoding(Protocol):
 
     Attributes:
         logits: (N, target_vocab), of the token that follows each text.
+
+    A search of one's own is a loop:
+
+    >>> import torch
+    >>> from attnlib.transformer import LanguageModel
+    >>> model = LanguageModel(13, d_model=8, num_heads=2, num_layers=1).eval()
+    >>> with torch.no_grad():
+    ...     texts, written = model.begin(torch.tensor([[3, 5, 2]]), max_length=4), []
+    ...     for _ in range(4):
+    ...         written.append(texts.logits.argmax(-1))
+    ...         texts.append(written[-1])
+    >>> torch.stack(written, dim=1).shape
+    torch.Size([1, 4])
     """
 
     logits: Tensor

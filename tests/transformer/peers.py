@@ -87,3 +87,48 @@ def copy_to_hugging_face(ours, theirs) -> None:
         norm.load_state_dict(residual.norm.state_dict())
     theirs.fc1.load_state_dict(ours.feed_forward[0].state_dict())
     theirs.fc2.load_state_dict(ours.feed_forward[2].state_dict())
+
+
+@torch.no_grad()
+def copy_to_decoder_only(ours, theirs) -> None:
+    """Copy a language model of attnlib to Hugging Face's GPT-2, Llama or MPT.
+
+    GPT-2's attention then has biases of zero; where the others have none at all, ours are set to zero.
+    """
+    body = getattr(theirs, "transformer", None) or theirs.model
+    theirs.get_input_embeddings().weight.copy_(ours.embedding.weight)
+    last = next(module for name, module in body.named_children() if name in ("ln_f", "norm", "norm_f"))
+    copies = [(ours.stack.norm, last)]
+    if hasattr(body, "wpe"):
+        body.wpe.weight.copy_(ours.positions.weight)
+    layers = next(module for name, module in body.named_children() if name in ("h", "layers", "blocks"))
+    for mine, other in zip(ours.stack.layers, layers, strict=True):
+        attention, net = mine.self_attention, mine.feed_forward
+        norms = [mine.attention_residual.norm, mine.feed_forward_residual.norm]
+        three = [getattr(attention, name).weight for name in ("wq", "wk", "wv")]
+        if hasattr(other, "ln_1"):  # GPT-2, whose maps are transposed
+            copies += zip(norms, (other.ln_1, other.ln_2), strict=True)
+            maps = [(attention.fc, other.attn.c_proj), (net[0], other.mlp.c_fc), (net[2], other.mlp.c_proj)]
+            other.attn.c_attn.weight.copy_(torch.cat(three).T)
+            other.attn.c_attn.bias.zero_()
+            for linear, target in maps:
+                target.weight.copy_(linear.weight.T)
+                target.bias.zero_() if linear.bias is None else target.bias.copy_(linear.bias)
+        elif hasattr(other, "self_attn"):  # Llama
+            copies += zip(norms, (other.input_layernorm, other.post_attention_layernorm), strict=True)
+            copies += [
+                (getattr(attention, name), getattr(other.self_attn, f"{theirs}_proj"))
+                for name, theirs in (("wq", "q"), ("wk", "k"), ("wv", "v"), ("fc", "o"))
+            ]
+            copies += [(getattr(net, name), getattr(other.mlp, f"{name}_proj")) for name in ("gate", "up", "down")]
+        else:  # MPT
+            copies += zip(norms, (other.norm_1, other.norm_2), strict=True)
+            copies += [(attention.fc, other.attn.out_proj), (net[0], other.ffn.up_proj), (net[2], other.ffn.down_proj)]
+            other.attn.Wqkv.weight.copy_(torch.cat(three))
+    for module, target in copies:
+        target.weight.copy_(module.weight)
+        bias, theirs_bias = (getattr(m, "bias", None) for m in (module, target))
+        if theirs_bias is not None:
+            theirs_bias.copy_(bias)
+        elif bias is not None:
+            bias.zero_()

@@ -56,12 +56,11 @@ def plain_beam(model, source, max_length, beam, alpha):
         ]
         continued.sort(key=lambda candidate: -candidate[0])
         ended += [(score / penalty, tokens) for score, tokens, token in continued[:beam] if token == END]
-        ended = ended[:beam]
         beginnings = [(score, [*tokens, token]) for score, tokens, token in continued if token != END][:beam]
-        if len(ended) == beam:
+        if len(ended) >= beam:
             break
     cut = [(score / penalty, tokens) for score, tokens in beginnings]
-    return sorted(ended or cut, key=lambda hypothesis: -hypothesis[0])
+    return sorted(ended or cut, key=lambda hypothesis: -hypothesis[0])[:beam]
 
 
 def sources():
@@ -201,6 +200,44 @@ def test_each_source_is_projected_once(search):
     assert [x.shape[:2] for x in calls] == [SOURCE.shape]
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("mask", [PADDING, PADDING.dense(1, 5)], ids=["a Mask", "a tensor"])
+def test_targets_go_on_in_any_order(mask):
+    """Each reads its own source, and only what is real of it, wherever it is moved, and however often it is taken."""
+    model = model_of(SEEDS[0])
+    targets = model.begin(SOURCE, start=START, max_length=6, source_mask=mask)
+    written = [[], [], []]
+    of = [0, 1, 2]
+    for rows, tokens in (([2, 0, 0, 1], [3, 2, 4, 3]), ([3, 3, 2], [2, 4, 4]), ([2, 0], [3, 3])):
+        targets.reorder(torch.tensor(rows))
+        expected = [log_p(model, sources()[of[row]], written[row]) for row in rows]
+        torch.testing.assert_close(targets.logits.log_softmax(-1), torch.stack(expected))
+        targets.append(torch.tensor(tokens))
+        written = [[*written[row], token] for row, token in zip(rows, tokens, strict=True)]
+        of = [of[row] for row in rows]
+    expected = [log_p(model, sources()[b], tokens) for b, tokens in zip(of, written, strict=True)]
+    torch.testing.assert_close(targets.logits.log_softmax(-1), torch.stack(expected))
+
+
+@torch.no_grad()
+def test_the_memory_is_copied_once_and_not_at_all_for_one_source():
+    model = model_of(SEEDS[0])
+    targets = model.begin(SOURCE, start=START, max_length=6)
+    targets.reorder(torch.arange(3).repeat_interleave(2))
+    memory = targets.cache[1].memory
+    before = memory.key.data_ptr()
+    targets.append(torch.tensor([2, 3, 2, 3, 2, 3]))
+    targets.reorder(torch.tensor([1, 0, 2, 2, 5, 4]))
+    assert memory.key.data_ptr() == before
+    targets = model.begin(SOURCE[:1], start=START, max_length=6)
+    before = targets.cache[1].memory.key.data_ptr()
+    targets.reorder(torch.zeros(7, dtype=torch.int64))
+    targets.append(torch.full((7,), 2))
+    assert targets.logits.shape == (7, VOCAB)
+    assert targets.cache[1].memory.key.data_ptr() == before
+    assert targets.cache[1].memory.key.shape[0] == 1
+
+
 @pytest.mark.parametrize("search", [greedy_search, beam_search])
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
@@ -209,7 +246,7 @@ def test_each_source_is_projected_once(search):
         ({"end": -1}, ValueError, "end: expected at least 0, got -1"),
         ({"end": 1.0}, TypeError, "end: expected a whole number"),
         ({"max_length": 0}, ValueError, "max_length: expected at least 1, got 0"),
-        ({"source": SOURCE[0]}, ValueError, r"source: expected \(B, S\), got \(5,\)"),
+        ({"source": SOURCE[0]}, ValueError, r"source: expected \(B, L\) with L of at least 1, got \(5,\)"),
         ({"model": torch.nn.Linear(2, 2)}, TypeError, "model: expected a Transformer, a Langu.* got Linear"),
         ({"source_mask": masks.causal()}, ValueError, "source_mask: expected a mask of keys alone"),
     ],

@@ -1,6 +1,7 @@
 """The layers against torch.nn, Hugging Face, and a layer written in NumPy."""
 
 import warnings
+from functools import partial
 from importlib import import_module
 
 import numpy as np
@@ -11,7 +12,16 @@ from torch import nn
 from attnlib import KVCache, MultiHeadAttention, masks, reference
 from attnlib.positions import Rotary
 from attnlib.scores import Scores
-from attnlib.transformer import Decoder, DecoderLayer, Encoder, EncoderLayer, LayerCache, Residual
+from attnlib.transformer import (
+    Decoder,
+    DecoderLayer,
+    Encoder,
+    EncoderLayer,
+    FeedForward,
+    GatedFeedForward,
+    LayerCache,
+    Residual,
+)
 from tests.oracles import NoArithmetic, draw
 from tests.tolerances import assert_close
 from tests.transformer.peers import (
@@ -431,6 +441,7 @@ def test_caches_of_encoder_layers_that_do_not_fit_are_refused_before_one_is_writ
 # Positions and a bias reach the attention
 
 HOLES = torch.tensor([[0, 2, 3, 7, 8], [1, 2, 5, 6, 7]])  # (B, L)
+ONE = torch.tensor([0])
 
 
 @pytest.mark.parametrize("norm_first", [False, True])
@@ -487,3 +498,108 @@ def test_positions_of_one_sequence_are_not_taken_for_those_of_heads():
     of_heads = where.expand(H, L)
     with NoArithmetic(), pytest.raises(ValueError, match=r"positions: .*where there is no batch"):
         attend(x, positions=of_heads)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Layers of other parts
+
+
+@pytest.mark.parametrize("kind", [EncoderLayer, DecoderLayer])
+def test_the_papers_layer_is_stored_under_the_names_it_had(kind):
+    """So that what was saved before layers could have other parts is still read."""
+    attentions = ["self_attention"] if kind is EncoderLayer else ["self_attention", "cross_attention"]
+    residuals = {"self_attention": "attention_residual"} if kind is EncoderLayer else {}
+    expected = [
+        name
+        for attention in attentions
+        for name in (
+            *(f"{attention}.{projection}.weight" for projection in ("wq", "wk", "wv", "fc")),
+            *(f"{residuals.get(attention, attention + '_residual')}.norm.{p}" for p in ("weight", "bias")),
+        )
+    ]
+    expected += [f"feed_forward.{i}.{p}" for i in (0, 2) for p in ("weight", "bias")]
+    expected += [f"feed_forward_residual.norm.{p}" for p in ("weight", "bias")]
+    assert list(kind(**SIZES).state_dict()) == expected
+
+
+@pytest.mark.parametrize("kind", [Encoder, Decoder])
+def test_a_stack_hands_its_parts_to_every_layer_and_to_the_last_norm(kind):
+    norm = partial(nn.RMSNorm, eps=0.03)
+    parts = {"norm": norm, "feed_forward": GatedFeedForward, "attention": {"num_kv_heads": 1, "dropout": 0.2}}
+    stack = kind(num_layers=N, **SIZES, norm_first=True, **parts)
+    norms = [module for module in stack.modules() if isinstance(module, nn.RMSNorm)]
+    assert len(norms) == (2 if kind is Encoder else 3) * N + 1
+    assert {(module.eps, module.normalized_shape) for module in norms} == {(0.03, (D_MODEL,))}
+    assert stack.norm is norms[-1]
+    assert not [module for module in stack.modules() if isinstance(module, nn.LayerNorm)]
+    for layer in stack.layers:
+        assert (layer.feed_forward.gate.in_features, layer.feed_forward.gate.out_features) == (D_MODEL, D_FF)
+        for attention in [m for m in layer.modules() if isinstance(m, MultiHeadAttention)]:
+            assert (attention.num_heads, attention.num_kv_heads, attention.dropout) == (H, 1, 0.2)
+    assert type(kind(num_layers=N, **SIZES, norm=norm).norm) is nn.Identity
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_gated_net_is_shazeers(bias):
+    net = random_weights(GatedFeedForward(D_MODEL, D_FF, activation=nn.Tanh, bias=bias))
+    x = draw(B, L, D_MODEL)
+    hidden = net.gate(x).tanh() * net.up(x)
+    expected = hidden @ net.down.weight.T + (net.down.bias if bias else 0)
+    assert_close(net(x), expected)
+    assert len(list(net.parameters())) == (6 if bias else 3)
+    assert type(GatedFeedForward(2, 3).activation) is nn.SiLU
+    assert len(list(GatedFeedForward(2, 3).parameters())) == 3
+
+
+@pytest.mark.parametrize("kind", [FeedForward, GatedFeedForward])
+def test_a_net_begins_as_the_papers_code_does(kind):
+    net = kind(D_MODEL, D_FF, bias=True)
+    bound = (6 / (D_MODEL + D_FF)) ** 0.5
+    for linear in (module for module in net.modules() if isinstance(module, nn.Linear)):
+        assert linear.bias.eq(0).all()
+        assert 0.9 * bound < linear.weight.abs().max() <= bound
+    assert len(list(FeedForward(2, 3, bias=False).parameters())) == 2
+    with pytest.raises(ValueError, match="d_ff: expected at least 1, got 0"):
+        kind(D_MODEL, 0)
+    with pytest.raises(TypeError, match="d_model: expected a whole number, got float"):
+        kind(2.0, 3)
+
+
+def test_an_activation_with_parameters_is_each_layers_own():
+    stack = Encoder(num_layers=2, **SIZES, feed_forward=partial(FeedForward, activation=nn.PReLU))
+    assert stack.layers[0].feed_forward[1] is not stack.layers[1].feed_forward[1]
+    assert "layers.1.feed_forward.1.weight" in stack.state_dict()
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_a_decoder_turns_the_targets_tokens_alone(norm_first):
+    """Rotary positions and a bias are for self-attention; with them a stack goes on under a cache."""
+    parts = {"attention": {"rotary": Rotary(4), "projection_bias": ("wv", "fc")}}
+    stack = random_weights(Decoder(num_layers=N, **SIZES, d_k=4, d_v=5, norm_first=norm_first, **parts))
+    x, memory, bias = draw(B, L, D_MODEL), draw(B, S, D_MODEL), draw(B, H, L, L)
+    expected = x
+    for layer in stack.layers:
+        attend, crossed = layer.self_attention, layer.cross_attention
+        assert (attend.rotary is not None, crossed.rotary) == (True, None)
+        assert (attend.wv.bias is None, crossed.wv.bias is None, crossed.wq.bias) == (False, False, None)
+        own = partial(attend, mask=masks.causal(), bias=bias, positions=HOLES)
+        expected = layer.self_attention_residual(expected, own)
+        expected = layer.cross_attention_residual(expected, partial(crossed, key=memory))
+        expected = layer.feed_forward_residual(expected, layer.feed_forward)
+    expected = stack.norm(expected)
+    assert_close(stack(x, memory, masks.causal(), bias=bias, positions=HOLES), expected)
+    cache, steps = stack.remember(memory), []
+    for i in range(L):
+        now = slice(i, i + 1)
+        beside = {"bias": bias[:, :, now, : i + 1], "positions": HOLES[:, now], "cache": cache}
+        steps.append(stack(x[:, now], mask=masks.causal(), **beside))
+    assert_close(torch.cat(steps, dim=1), expected)
+    first = stack.layers[0]
+    for call, kept in ((first, first.remember(memory)), (stack, stack.remember(memory))):
+        with NoArithmetic(), pytest.raises(ValueError, match=r"positions: .*with L = 5, got \(1,\)"):
+            call(x, positions=ONE, cache=kept)
+
+
+def test_what_attention_does_not_take_is_named():
+    with pytest.raises(TypeError, match="kv_heads"):
+        EncoderLayer(**SIZES, attention={"kv_heads": 1})

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from attnlib import KVCache, MultiHeadAttention, masks, positions, record_attention
-from attnlib.transformer import Decoder, DecoderLayer, Encoder, EncoderLayer, LayerCache, Transformer
+from attnlib.transformer import Decoder, DecoderLayer, Encoder, EncoderLayer, FeedForward, LayerCache, Transformer
 from tests.oracles import draw
 from tests.tolerances import assert_close
 from tests.transformer.peers import D_FF, D_MODEL, SIZES, B, H, L, N, S, copy_layer, layer_gradients, random_weights
@@ -538,7 +538,8 @@ def test_the_defaults_are_the_base_model():
     }  # fmt: skip
     for kind in (EncoderLayer, DecoderLayer):
         own = {name: p.default for name, p in inspect.signature(kind).parameters.items()}
-        assert own == {name: default for name, default in defaults.items() if name in own}
+        parts = {"norm": nn.LayerNorm, "feed_forward": FeedForward, "attention": None}
+        assert own == {name: default for name, default in defaults.items() if name in own} | parts
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
