@@ -51,6 +51,7 @@ __all__ = [
     "positions",
     "record_attention",
 ]
+#: What this page describes; ``pip show attnlib`` says what is installed.
 __version__ = "0.1.0"
 
 _LOADED_WHEN_ASKED_FOR = ("interop", "plot", "reference", "transformer")

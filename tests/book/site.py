@@ -18,6 +18,8 @@ DESKTOP = {"width": 1280, "height": 900}
 MOST_BYTES = 1_500_000
 OWN = ("file://", "http://127.0.0.1:", "data:", "blob:")
 FRONT = "index.html"  # leads on at once; every other page is one to read
+# The package's source, a page a module, all made alike: one stands for them.
+SOURCES, A_SOURCE = "_modules/", "_modules/attnlib/biases.html"
 QUIET = [
     "--no-sandbox",
     "--disable-gpu",
@@ -30,7 +32,8 @@ QUIET = [
 def pages() -> list[str]:
     """The pages to read, as paths in the site; none if it is not built."""
     found = (path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html"))
-    return sorted(page for page in found if not page.startswith("_static") and page != FRONT)
+    read = (page for page in found if not page.startswith(("_static", SOURCES)) or page == A_SOURCE)
+    return sorted(page for page in read if page != FRONT)
 
 
 def chromium() -> str | None:

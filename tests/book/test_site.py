@@ -44,6 +44,13 @@ def test_pages_name_no_other_host_to_load_from(path):
     assert site.names_other_hosts(path) == []
 
 
+def test_each_function_and_class_of_the_api_leads_to_its_source():
+    page = site.parsed(SITE / "chapters/reference/api.html")
+    names = page.select("dl.py.function > dt, dl.py.class > dt")
+    assert len(names) > 50
+    assert [name["id"] for name in names if not name.select("a[href*='_modules/'] > .viewcode-link")] == []
+
+
 # In a browser ------------------------------------------------------------------------------------------------
 
 
