@@ -18,11 +18,12 @@ The modules, each importing only from those above it:
 ``recording``       ``record_attention``
 ``plot``            figures (needs matplotlib)
 ``interop``         attnlib in other people's models
+``exercises``       a learner's answers are checked, and mistakes named
 ``lab``             what the book's chapters share
 ==================  ==================================================================
 
-``attnlib.interop``, ``attnlib.plot``, ``attnlib.reference`` and ``attnlib.transformer`` are loaded when they are first
-asked for.
+``attnlib.exercises``, ``attnlib.interop``, ``attnlib.plot``, ``attnlib.reference`` and ``attnlib.transformer`` are
+loaded when they are first asked for.
 """
 
 from importlib import import_module
@@ -36,6 +37,7 @@ from attnlib.multihead import MultiHeadAttention
 from attnlib.recording import record_attention
 
 if TYPE_CHECKING:
+    from attnlib import exercises as exercises
     from attnlib import interop as interop
     from attnlib import plot as plot
     from attnlib import reference as reference
@@ -52,7 +54,7 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
-_LOADED_WHEN_ASKED_FOR = ("interop", "plot", "reference", "transformer")
+_LOADED_WHEN_ASKED_FOR = ("exercises", "interop", "plot", "reference", "transformer")
 
 
 def __getattr__(name: str) -> ModuleType:
