@@ -16,7 +16,7 @@ from attnlib.exercises.misconception import Slip, names_of, written
 from attnlib.exercises.observe import Outcome, agree, observe
 
 # With more ways to be wrong than these, not all of their pairs are tried.
-_MANY = 110
+_MANY = 130
 
 Mistakes = tuple[tuple[str, Slip], ...]  # each with its key
 

@@ -237,6 +237,7 @@ MISCONCEPTIONS = (
         section="language-model-cache",
         slips=(
             slip(OUTPUTS, "outputs = [output]"),
+            slip("return torch.cat(outputs)", "return output[0]"),
             slip(OUTPUTS, "outputs = [output] * (place + 1)"),
         ),
     ),
