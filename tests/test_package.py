@@ -12,6 +12,7 @@ import sys
 import tomllib
 from contextlib import nullcontext
 from fnmatch import fnmatch
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from zipfile import ZipFile
@@ -122,6 +123,7 @@ def test_what_is_public_is_what_the_design_names():
     assert all(hasattr(attnlib, name) for name in attnlib.__all__)
 
 
+@cache
 def public():
     """Return every public function and class of attnlib, by its full name."""
     found = {}
@@ -163,6 +165,7 @@ def test_every_public_name_is_explained_with_an_example_that_runs(name):
 NEEDED_BY = {"interop": ["transformers"], "plot": ["matplotlib"], "lab": ["matplotlib", "IPython", "tqdm", "num2words"]}
 
 
+@cache
 def docstrings():
     """Return every docstring of attnlib with an example, by its place."""
     found = {}
