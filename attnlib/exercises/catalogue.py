@@ -40,6 +40,41 @@ _FAMILIES = (
 # Mistakes that are seen in how an answer behaves, not in its numbers.
 CONDUCT = frozenset(each.key for each in conduct.MISCONCEPTIONS)
 
+# What is seldom made beside another mistake: such pairs are tried last.
+SELDOM = frozenset(
+    {
+        *CONDUCT,
+        "averaged-twice",
+        "heads-one-for-all",
+        "heads-reversed",
+        "key-viewed",
+        "mask-on-rows",
+        "mask-sign",
+        "projection-shared",
+        "residual-inside",
+        "scale-other-size",
+        "scale-power",
+        "scores-cosine",
+        "scores-distance",
+        "scores-from-values",
+        "scores-negated",
+        "scores-without-key",
+        "scores-without-query",
+        "self-hidden",
+        "shift-by-column",
+        "softmax-base",
+        "softmax-log",
+        "softmax-mean",
+        "softmax-not-normalised",
+        "softmax-over-batch",
+        "softmax-sigmoid",
+        "value-from-query",
+        "values-forgotten",
+        "weights-unused",
+        "width-in-total",
+    }
+)
+
 _ALL = [each for family in _FAMILIES for each in family]
 
 catalogue: Mapping[str, Misconception] = MappingProxyType(

@@ -9,14 +9,14 @@ from functools import cache, cached_property, lru_cache
 import numpy as np
 import torch
 
-from attnlib.exercises.catalogue import CONDUCT, catalogue
+from attnlib.exercises.catalogue import CONDUCT, SELDOM, catalogue
 from attnlib.exercises.contracts import CONTRACTS
 from attnlib.exercises.contracts.base import Contract, Way
 from attnlib.exercises.misconception import Slip, names_of, written
 from attnlib.exercises.observe import Outcome, agree, observe
 
 # With more ways to be wrong than these, not all of their pairs are tried.
-_MANY = 110
+_MANY = 130
 
 Mistakes = tuple[tuple[str, Slip], ...]  # each with its key
 
@@ -103,8 +103,8 @@ class _Search:
             (outcome := self.outcomes[place]) is not None and outcome.values is not None for place in self.plain
         ):
             return []  # all mistakes that raise look alike
-        for count in range(most + 1):
-            found = [mistakes for mistakes in self.guesses(count) if self.agrees(mistakes, self.plain)]
+        for guesses in self.tiers(most):
+            found = [mistakes for mistakes in guesses if self.agrees(mistakes, self.plain)]
             whole = [mistakes for mistakes in found if mistakes and self.agrees(mistakes, self.hard)]
             # What ordinary inputs do not show may stand beside it.
             whole = whole or [more for mistakes in found for more in self.with_quiet(mistakes)]
@@ -115,23 +115,27 @@ class _Search:
                 return _distinct([Explanation(_keys(mistakes), False) for mistakes in found])
         return []
 
-    def guesses(self, count: int) -> Iterator[Mistakes]:
-        """So many mistakes at once, of those that ordinary inputs show."""
-        if count == 0:
-            yield ()
-        elif count == 1:
-            yield from ((slip,) for slip in self.loud)
-        else:
-            # In pairs, one mistake at least is written in its first way; both, where there are many.
-            first = list({key: (key, slip) for key, slip in reversed(self.loud)}.values())[::-1]
-            others = self.loud if len(self.loud) <= _MANY else first
-            tried: set[frozenset[Slip]] = set()
-            for one in first:
-                for two in others:
-                    pair = frozenset((one[1], two[1]))
-                    if one[0] != two[0] and one[1].beside(two[1]) and pair not in tried:
-                        tried.add(pair)
-                        yield tuple(sorted((one, two), key=self.slips.index))
+    def tiers(self, most: int) -> Iterator[Iterator[Mistakes]]:
+        """More and more mistakes that ordinary inputs show, at once; pairs that are seldom made come last."""
+        yield iter([()])
+        if most >= 1:
+            yield ((slip,) for slip in self.loud)
+        if most >= 2:
+            yield self.pairs(seldom=False)
+            yield self.pairs(seldom=True)
+
+    def pairs(self, seldom: bool) -> Iterator[Mistakes]:
+        # One mistake at least is written in its first way; both, where there are many.
+        first = list({key: (key, slip) for key, slip in reversed(self.loud)}.values())[::-1]
+        others = self.loud if len(self.loud) <= _MANY else first
+        tried: set[frozenset[Slip]] = set()
+        for one in first:
+            for two in others:
+                pair = frozenset((one[1], two[1]))
+                wanted = seldom == bool({one[0], two[0]} & SELDOM)
+                if wanted and one[0] != two[0] and one[1].beside(two[1]) and pair not in tried:
+                    tried.add(pair)
+                    yield tuple(sorted((one, two), key=self.slips.index))
 
     @cached_property
     def quiet(self) -> list[tuple[str, Slip]]:

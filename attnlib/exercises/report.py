@@ -100,6 +100,8 @@ def _shown(value: Any) -> str:
     whole = value.shape
     while value.ndim > 2:
         value = value[0]
+    if value.dtype.kind == "f" and np.isfinite(value).all() and (value == np.round(value)).all():
+        value = value.astype(np.int64)
     with np.printoptions(precision=4, suppress=True, threshold=40, edgeitems=2, linewidth=88):
         text = np.array2string(value + 0.0 if value.dtype.kind == "f" else value)
     note = "" if len(whole) <= 2 else f" (the first of {whole})"

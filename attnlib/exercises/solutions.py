@@ -185,27 +185,29 @@ def layer_norm(x, gamma, beta, eps=1e-5):
 """,
     "encoder_layer": """
 def encoder_layer(x, attend, feed_forward, norm1, norm2):
+    n1, n2 = norm1, norm2
     came = x
     reads1 = x
     says1 = attend(reads1)
-    x = norm1(x + says1)
+    x = n1(x + says1)
     reads2 = x
     says2 = feed_forward(reads2)
-    x = norm2(x + says2)
+    x = n2(x + says2)
     return x
 """,
     "decoder_layer": """
 def decoder_layer(x, memory, attend, cross, feed_forward, norm1, norm2, norm3, mask):
+    n1, n2, n3 = norm1, norm2, norm3
     came = x
     reads1 = x
     says1 = attend(reads1, mask=mask)
-    x = norm1(x + says1)
+    x = n1(x + says1)
     reads2 = x
     says2 = cross(reads2, memory)
-    x = norm2(x + says2)
+    x = n2(x + says2)
     reads3 = x
     says3 = feed_forward(reads3)
-    x = norm3(x + says3)
+    x = n3(x + says3)
     return x
 """,
     "greedy_search": """

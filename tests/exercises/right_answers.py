@@ -1,5 +1,5 @@
-# How learners write:
-# ruff: noqa: B905, RUF005, RUF059, SIM, C4, E731, E741
+# This is how learners write.
+# ruff: noqa: B905, RUF005, SIM, C4
 """Right answers in many styles: loops over lists, arrays, idioms of torch; with and without axes in front."""
 
 import math
@@ -81,7 +81,7 @@ class AttentionForHeads(nn.Module):
 
 @right("attention")
 def attention_for_a_batch(q, k, v, mask=None):
-    b, l, d = q.shape
+    d = q.shape[-1]
     s = torch.bmm(q, k.transpose(1, 2)) / d**0.5
     if mask is not None:
         s = s.masked_fill(mask == 0, torch.finfo(s.dtype).min)
@@ -257,7 +257,10 @@ class HeadsByTorch(HeadByHead):
     def forward(self, query, key=None, value=None, mask=None):
         key = query if key is None else key
         value = key if value is None else value
-        f = lambda x, d: x.unflatten(-1, (self.H, d)).transpose(-3, -2)
+
+        def f(x, d):
+            return x.unflatten(-1, (self.H, d)).transpose(-3, -2)
+
         o = F.scaled_dot_product_attention(
             f(self.wq(query), self.d_k),
             f(self.wk(key), self.d_k),
@@ -433,7 +436,7 @@ def sinusoidal_over_lists(length, d_model):
 def online_row_by_row(s, v, block):
     L, S = s.shape
     m = np.full(L, -np.inf)
-    l = np.zeros(L)
+    total = np.zeros(L)
     a = np.zeros((L, v.shape[1]))
     for j in range(0, S, block):
         for i in range(L):
@@ -441,10 +444,10 @@ def online_row_by_row(s, v, block):
             new = max(m[i], r.max())
             c = math.exp(m[i] - new)
             p = np.exp(r - new)
-            l[i] = l[i] * c + p.sum()
+            total[i] = total[i] * c + p.sum()
             a[i] = a[i] * c + p @ v[j : j + block]
             m[i] = new
-    return a / l[:, None]
+    return a / total[:, None]
 
 
 @right("online_softmax")
@@ -594,3 +597,236 @@ def backward_over_lists(w, g):
 @right("softmax_backward")
 def backward_by_torch(w, g):
     return torch._softmax_backward_data(g, w, -1, w.dtype)
+
+
+@right("attention")
+def attention_query_by_query(query, key, value, mask=None):
+    rows = []
+    for i in range(query.shape[-2]):
+        s = (query[..., i : i + 1, :] * key).sum(-1) / query.shape[-1] ** 0.5
+        if mask is not None:
+            s = torch.where(mask[..., i, :], s, torch.tensor(float("-inf"), dtype=s.dtype))
+        s = s - s.amax(-1, keepdim=True).clamp_min(torch.finfo(s.dtype).min)
+        e = s.exp()
+        rows.append((e / e.sum(-1, keepdim=True).clamp_min(1e-30)).unsqueeze(-2) @ value)
+    return torch.cat(rows, -2)
+
+
+@right("attention")
+def attention_over_open_keys(query, key, value, mask=None):
+
+    def row(q, m):
+        if not m.any():
+            return np.zeros(value.shape[-1])
+        scores = key[m] @ q / math.sqrt(len(q))
+        powers = np.exp(scores - scores.max())
+        return powers / powers.sum() @ value[m]
+
+    m = np.ones((len(query), len(key)), bool) if mask is None else np.asarray(mask)
+    return np.array(list(map(row, query, m)))
+
+
+@right("attention")
+class AttentionWithRate:
+    def __init__(self, dropout=0.0):
+        self.d = dropout
+
+    def __call__(self, Q, K, V, mask=None):
+        return F.scaled_dot_product_attention(Q, K, V, attn_mask=None if mask is None else torch.as_tensor(mask))
+
+
+@right("attention")
+def attention_online_over_lists(q, k, v, mask=None):
+    out = []
+    for i in range(len(q)):
+        m, total, a = (-math.inf, 0.0, [0.0] * len(v[0]))
+        for j in range(len(k)):
+            if mask is not None and (not mask[i][j]):
+                continue
+            s = sum((x * y for x, y in zip(q[i], k[j]))) / math.sqrt(len(q[i]))
+            n = max(m, s)
+            c = math.exp(m - n)
+            p = math.exp(s - n)
+            total = total * c + p
+            a = [x * c + p * y for x, y in zip(a, v[j])]
+            m = n
+        out.append([x / total if total else 0.0 for x in a])
+    return out
+
+
+@right("attention_weights")
+def weights_without_softmax(query, key, mask=None):
+    s = torch.einsum("...ld,...sd->...ls", query, key).div(math.sqrt(key.shape[-1]))
+    if mask is None:
+        mask = torch.ones_like(s, dtype=torch.bool)
+    e = torch.where(mask, s, -torch.inf)
+    top = e.max(dim=-1, keepdim=True)[0]
+    top = torch.where(top.isinf(), torch.zeros_like(top), top)
+    e = torch.exp(e - top)
+    z = e.sum(-1, keepdim=True)
+    return e / (z + (z == 0))
+
+
+@right("encoder_layer")
+def encoder_with_star(x, attend, feed_forward, *norms):
+    for f, n in zip((attend, feed_forward), norms):
+        x = n(x + f(x))
+    return x
+
+
+@right("encoder_layer")
+def encoder_by_name(x, *, attend, feed_forward, norm1, norm2):
+    a = norm1(x + attend(x))
+    return norm2(a + feed_forward(a))
+
+
+@right("encoder_layer")
+class EncoderWithoutTorch:
+    def __init__(self, attend, feed_forward, norm1, norm2, dropout=0.1):
+        self.__dict__.update(locals())
+
+    def __call__(self, x, mask=None):
+        h = self.norm1(x + self.attend(x, x, x, mask))
+        return self.norm2(h + self.feed_forward(h))
+
+
+@right("encoder_layer")
+def encoder_in_other_words(tokens, mha, mlp, first_norm, second_norm):
+    t = first_norm(tokens + mha(tokens, tokens, tokens))
+    return second_norm(t + mlp(t))
+
+
+@right("decoder_layer")
+class DecoderWithTwoMasks(nn.Module):
+    def __init__(self, attend, cross_attend, feed_forward, norm1, norm2, norm3):
+        super().__init__()
+        self.a, self.c, self.f = (attend, cross_attend, feed_forward)
+        self.n = nn.ModuleList([norm1, norm2, norm3])
+
+    def forward(self, x, memory, self_mask=None, memory_mask=None):
+        for p, n in zip(
+            (lambda t: self.a(t, t, t, mask=self_mask), lambda t: self.c(t, memory, memory, mask=memory_mask), self.f),
+            self.n,
+        ):
+            x = n(x + p(x))
+        return x
+
+
+@right("decoder_layer")
+def decoder_in_short_words(x, memory, attend, attend2, ff, norm1, norm2, norm3):
+    x = norm1(x + attend(x))
+    x = norm2(x + attend2(x, memory))
+    return norm3(x + ff(x))
+
+
+@right("decoder_layer")
+def decoder_with_its_own_mask(y, m, self_attention, cross_attention, feed_forward, ln1, ln2, ln3):
+    L = y.shape[-2]
+    causal = torch.ones(L, L).tril().bool() if isinstance(y, torch.Tensor) else np.tri(L, dtype=bool)
+    y = ln1(y + self_attention(y, y, y, causal))
+    y = ln2(y + cross_attention(y, m, m))
+    return ln3(y + feed_forward(y))
+
+
+@right("greedy_search")
+def greedy_by_topk(model, start, end, max_length):
+    model.eval()
+    device = next(model.parameters()).device
+    tokens = torch.tensor([[start]], device=device)
+    for _ in range(max_length):
+        nxt = model(tokens)[0, -1].softmax(-1).topk(1).indices
+        if int(nxt) == end:
+            break
+        tokens = torch.cat((tokens, nxt[None]), dim=-1)
+    return tokens[0, 1:].tolist()
+
+
+@right("kv_cache")
+class CacheOfPairs:
+    def __init__(self, positions, wq, wk, wv):
+        self.pos = positions
+        self.w = (wq, wk, wv)
+        self.cache = []
+
+    def step(self, token):
+        x = np.asarray(token) + np.asarray(self.pos)[len(self.cache)]
+        q, k, v = (x @ np.asarray(w) for w in self.w)
+        self.cache.append((k, v))
+        K = np.stack([c[0] for c in self.cache])
+        V = np.stack([c[1] for c in self.cache])
+        s = (K @ q.reshape(-1, 1)).ravel() / math.sqrt(q.size) if K.ndim == 2 else K[:, 0] @ q[0] / math.sqrt(q.size)
+        e = np.exp(s - s.max())
+        e /= e.sum()
+        return e @ V.reshape(len(V), -1)
+
+
+@right("rotary")
+class RotaryModule(nn.Module):
+    def forward(self, x, offset=0):
+        d = x.size(-1)
+        pos = torch.arange(offset, offset + x.size(-2), dtype=x.dtype)
+        inv = torch.pow(10000.0, -torch.arange(0, d, 2, dtype=x.dtype) / d)
+        f = torch.einsum("i,j->ij", pos, inv)
+        a, b = x.chunk(2, -1)
+        return torch.cat((a * f.cos() - b * f.sin(), a * f.sin() + b * f.cos()), -1)
+
+
+@right("padding_mask")
+def padding_by_lookup(lengths, S):
+    return np.tril(np.ones((S + 1, S), bool), -1)[np.asarray(lengths)]
+
+
+@right("causal_mask")
+def causal_by_comparison(L, S):
+    return torch.arange(S).expand(L, S) <= torch.arange(S - L, S).view(L, 1)
+
+
+@right("causal_mask")
+def causal_negated(L, S):
+    return ~torch.ones(L, S, dtype=torch.bool).triu(S - L + 1)
+
+
+@right("sliding_window")
+def window_pair_by_pair(size, L, S):
+    m = np.zeros((L, S), dtype=bool)
+    for i in range(L):
+        p = i + S - L
+        for j in range(max(0, p - size + 1), min(S, p + size)):
+            m[i, j] = True
+    return m
+
+
+@right("multi_head")
+class HeadsAsInThePaper(nn.Module):
+    def __init__(self, num_heads, d_model, d_k=None, d_v=None, dropout=0.1):
+        super().__init__()
+        d_k = d_k or d_model // num_heads
+        d_v = d_v or d_k
+        self.num_heads, self.d_k, self.d_v = (num_heads, d_k, d_v)
+        self.wq = nn.Linear(d_model, d_k * num_heads)
+        self.wk = nn.Linear(d_model, d_k * num_heads)
+        self.wv = nn.Linear(d_model, d_v * num_heads)
+        self.fc = nn.Linear(d_v * num_heads, d_model)
+        self.dropout = nn.Dropout(dropout)
+        self.attn = None
+
+    def forward(self, query, key=None, value=None, mask=None):
+        if key is None:
+            key = query
+        if value is None:
+            value = key
+        n = query.size(0)
+        q, k, v = [
+            layer(x).view(n, -1, self.num_heads, d).transpose(1, 2)
+            for layer, x, d in ((self.wq, query, self.d_k), (self.wk, key, self.d_k), (self.wv, value, self.d_v))
+        ]
+        s = torch.matmul(q, k.transpose(-2, -1)) / math.sqrt(self.d_k)
+        if mask is not None:
+            while mask.dim() < 4:
+                mask = mask.unsqueeze(0) if mask.dim() == 2 else mask.unsqueeze(1)
+            s = s.masked_fill(mask == 0, float("-inf"))
+        p = torch.softmax(s, -1)
+        p = p.masked_fill(torch.isnan(p), 0)
+        p = self.dropout(p)
+        self.attn = p.detach()
+        return self.fc(torch.matmul(p, v).transpose(1, 2).contiguous().view(n, -1, self.num_heads * self.d_v))

@@ -16,7 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_an_entry_is_complete(misconception):
     key = misconception.key
     assert re.fullmatch(r"[a-z0-9_]+(-[a-z0-9_]+)*", key)
-    assert misconception.title[0].isupper() or misconception.title.startswith(("−∞", "d_k", "x ", "size", "eps", "gamma"))
+    assert misconception.title[0].isupper() or misconception.title.startswith(
+        ("−∞", "d_k", "x ", "size", "eps", "gamma")
+    )
     assert not misconception.title.endswith(".")
     for text in (misconception.symptom, misconception.belief, misconception.wild or "."):
         assert text.endswith(".")

@@ -270,6 +270,11 @@ def test_a_module_that_is_right_passes(here):
     assert check("multi_head", Heads).passed
 
 
+def test_what_float32_rounds_away_passes_and_no_more(here):
+    assert check("softmax", lambda scores: scores.softmax(-1) + 1e-5).passed
+    assert not check("softmax", lambda scores: scores.softmax(-1) + 2e-3).passed
+
+
 # The message.
 
 

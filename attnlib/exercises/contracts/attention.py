@@ -49,7 +49,7 @@ def attention_probes(seed: int) -> tuple[Probe, ...]:
         Probe("large scores", loud, hard=True),
         Probe("a closed key that outweighs all", loud | {"mask": np.array([[True, False, True]] * 3)}, hard=True),
         Probe("open keys far below zero", low, hard=True),
-        Probe("gradients", primes | {"mask": open_, "gradient": draw(B, H, L, D_V)}, hard=True),
+        Probe("gradients, three tokens", few | {"mask": SOME, "gradient": draw(B, H, 3, 3)}, hard=True),
         Probe(
             "gradients of a query without a key", few | {"mask": ROW_WITHOUT, "gradient": everywhere(SOME)}, soft=True
         ),

@@ -37,7 +37,7 @@ class KVCache(Contract):
             Probe("two tokens", few | {"texts": [draw(2, 3)]}),
             Probe("more places than tokens", many | {"texts": [draw(7, 5)]}),
             Probe("two texts, one after the other", many | {"texts": [draw(3, 5), draw(5, 5)]}),
-            Probe("one token", many | {"texts": [draw(1, 5)]}, hard=True),
+            Probe("one token", many | {"texts": [draw(1, 5)]}),
             Probe("large scores", loud | {"texts": [draw(3, 3)]}, hard=True),
         )
 

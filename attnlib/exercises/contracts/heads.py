@@ -72,7 +72,8 @@ class MultiHead(Contract):
     def told(self, probe: Probe) -> str:
         if "read" in probe.given:
             return (
-                "is it as in evaluation, how much is gone (in thirds), what is left is multiplied by, do rows sum to 1"
+                "in training, with dropout 0.3: is the output as in evaluation (1: yes), how much of it is gone "
+                "(0: nothing, 1: some, 2: most), what is the rest multiplied by (-1: it varies), do rows sum to 1"
             )
         return "lengths of the gradients of wq, wk, wv, fc" if "gradient" in probe.given else ""
 
@@ -161,6 +162,8 @@ class MultiHead(Contract):
 
     def shown(self, way: Way, probe: Probe) -> dict[str, Any]:
         sizes = dict(zip(("num_heads", "d_model", "d_k", "d_v"), probe.given["sizes"], strict=True))
+        if "read" in probe.given:
+            return sizes
         return sizes | {name: probe.given[name] for name in ("query", "key", "value", "mask") if name in probe.given}
 
 

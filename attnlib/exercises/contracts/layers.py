@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from inspect import Parameter
 from typing import Any
 
 import numpy as np
@@ -170,10 +171,10 @@ class LayerOfParts(Contract):
         values |= self.parts(probe.given["seed"], probe.given["x"].shape[-1], causal)
         values["mask"] = give(np.tri(L, dtype=bool))
         if isinstance(answer, type):
-            layer = answer(*self.bound(takes, values, self.order))
+            layer = self.bound(answer, takes, values, self.order)
             layer = layer.eval() if isinstance(layer, torch.nn.Module) else layer
-            return layer(*self.bound(later, values, self.inputs))
-        return answer(*self.bound(takes, values, (*self.inputs, *self.order)))
+            return self.bound(layer, later, values, self.inputs)
+        return self.bound(answer, takes, values, (*self.inputs, *self.order))
 
     @cache  # noqa: B019  one contract for each exercise, and a few parts
     def parts(self, seed: int, d_model: int, causal: bool) -> dict[str, Any]:
@@ -188,26 +189,29 @@ class LayerOfParts(Contract):
             **{f"norm{i + 1}": norm for i, norm in enumerate(norms)},
         }
 
-    def bound(self, takes: list, values: dict[str, Any], order: tuple[str, ...]) -> list[Any]:
-        """The arguments for these parameters: by what their names mean, or else in the contract's order."""
-        given: list[Any] = []
-        left = list(order)
-        norms = 0
+    def bound(self, function: Any, takes: list[Parameter], values: dict[str, Any], order: tuple[str, ...]) -> Any:
+        """Call with what the parameters' names mean; in the contract's order where they mean nothing."""
         meant = [part_named(p.name) for p in takes]
-        positional = [p for p in takes if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        if len(positional) < len(takes) or any(part == "" for part in meant[: len(order)]):
-            return [values[name] for name in order]
-        for p, part in zip(positional, meant, strict=True):
-            if part == "norm":
-                norms += 1
-                given.append(values[f"norm{norms}"])
-            elif part in values and not (part == "mask" and not self.decodes):
-                given.append(values[part])
-            elif p.default is p.empty:
-                given.append(None if "mask" in part else values[left[len(given)]] if len(given) < len(left) else None)
+        known = [part in values or part in ("norm", "memory_mask") for part in meant]
+        if not all(ok or p.default is not p.empty for ok, p in zip(known, takes, strict=True)):
+            return function(*(values[name] for name in order))
+        given: list[Any] = []
+        named: dict[str, Any] = {}
+        norms = iter(values["norms"])
+        for p, part in zip(takes, meant, strict=True):
+            if p.kind == p.VAR_POSITIONAL:
+                given += norms
+            elif p.kind == p.VAR_KEYWORD or (part not in values and part != "norm" and p.default is not p.empty):
+                continue
             else:
-                given.append(p.default)
-        return given
+                value = next(norms) if part == "norm" else values.get(part)
+                if part == "mask" and not self.decodes:
+                    value = None
+                if p.kind == p.KEYWORD_ONLY or len(given) < takes.index(p):
+                    named[p.name] = value
+                else:
+                    given.append(value)
+        return function(*given, **named)
 
     def shown(self, way: Way, probe: Probe) -> dict[str, Any]:
         return {name: probe.given[name][0] if way.layout == "plain" else probe.given[name] for name in self.inputs}

@@ -12,14 +12,16 @@ from attnlib.exercises.contracts.base import Contract, Given, Kind, NotAsAgreed,
 VOCAB = 7
 
 
-class _Model:
+class _Model(torch.nn.Module):
     """Logits (1, T, vocab) that depend on all that is written, in its order. Other places want something else."""
 
     def __init__(self, seed: int, end: int, soon: float):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))  # some ask a model where its parameters are
         self.seed, self.end, self.soon = seed, end, soon
         self.asked = 0
 
-    def __call__(self, tokens: Any) -> torch.Tensor:
+    def forward(self, tokens: Any) -> torch.Tensor:
         if not isinstance(tokens, torch.Tensor) or tokens.dtype != torch.long or tokens.ndim != 2 or len(tokens) != 1:
             came = (
                 f"{tuple(tokens.shape)} of {tokens.dtype}"
@@ -39,9 +41,6 @@ class _Model:
         logits = np.random.default_rng([self.seed, int(last), *written]).normal(size=VOCAB)
         logits[self.end] += self.soon if last else 0.0
         return logits - 20  # no number is above zero
-
-    def eval(self) -> _Model:
-        return self
 
 
 class GreedySearch(Contract):

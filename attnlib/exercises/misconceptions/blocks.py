@@ -138,6 +138,17 @@ MISCONCEPTIONS = (
         ),
     ),
     Misconception(
+        "online-one-block",
+        "Only one block is read, the first or the last",
+        symptom="Most keys can be changed at will, and the output stays.",
+        belief="A loop that returns too early, or a slice that is left from a test.",
+        section="fast_attention",
+        slips=(
+            slip(LOOP, "for start in [0]:"),
+            slip(LOOP, "for start in [max(S - block, 0)]:"),
+        ),
+    ),
+    Misconception(
         "online-not-divided",
         "The output is not divided by the sum at the end",
         symptom="Rows are too large by the sum of their powers.",

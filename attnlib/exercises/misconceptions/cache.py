@@ -52,6 +52,7 @@ MISCONCEPTIONS = (
         belief="The newest token is the last one; but the table is longer than the text.",
         section="positions",
         slips=(
+            slip(WHERE, "where = place - len(tokens)"),
             slip(WHERE, "where = -1"),
             slip(WHERE, "where = -1 - place"),
         ),
@@ -82,7 +83,11 @@ MISCONCEPTIONS = (
         symptom="The shapes do not fit from the second token on; or the weights meet other tokens' values.",
         belief="The scores need the keys, and nothing seems to need the old values.",
         section="language-model-cache",
-        slips=(Slip({KEYS: "keys = [x @ wk]", KEY: "key = torch.cat(keys).expand(len(values), -1)"}),),
+        slips=(
+            slip(VALUES, "values = [x @ wv]"),
+            slip(KEYS, "keys = [x @ wk]"),
+            Slip({KEYS: "keys = [x @ wk]", KEY: "key = torch.cat(keys).expand(len(values), -1)"}),
+        ),
     ),
     Misconception(
         "cache-without-newest",
@@ -232,6 +237,7 @@ MISCONCEPTIONS = (
         section="language-model-cache",
         slips=(
             slip(OUTPUTS, "outputs = [output]"),
+            slip("return torch.cat(outputs)", "return output[0]"),
             slip(OUTPUTS, "outputs = [output] * (place + 1)"),
         ),
     ),

@@ -10,13 +10,13 @@ OUTPUT = "output = gamma * normed + beta"
 
 # The steps of both layers: what a part reads, what it says, and the sum with its norm.
 ENCODER = (
-    ("reads1 = x", "says1 = attend(reads1)", "x = norm1(x + says1)"),
-    ("reads2 = x", "says2 = feed_forward(reads2)", "x = norm2(x + says2)"),
+    ("reads1 = x", "says1 = attend(reads1)", "x = n1(x + says1)"),
+    ("reads2 = x", "says2 = feed_forward(reads2)", "x = n2(x + says2)"),
 )
 DECODER = (
-    ("reads1 = x", "says1 = attend(reads1, mask=mask)", "x = norm1(x + says1)"),
-    ("reads2 = x", "says2 = cross(reads2, memory)", "x = norm2(x + says2)"),
-    ("reads3 = x", "says3 = feed_forward(reads3)", "x = norm3(x + says3)"),
+    ("reads1 = x", "says1 = attend(reads1, mask=mask)", "x = n1(x + says1)"),
+    ("reads2 = x", "says2 = cross(reads2, memory)", "x = n2(x + says2)"),
+    ("reads3 = x", "says3 = feed_forward(reads3)", "x = n3(x + says3)"),
 )
 IN_ENCODER, IN_DECODER = ("encoder_layer",), ("decoder_layer",)
 ATTEND, NET = "says1 = attend(reads1)", "says2 = feed_forward(reads2)"
@@ -25,7 +25,8 @@ SELF, CROSS, LAST_NET = (
     "says2 = cross(reads2, memory)",
     "says3 = feed_forward(reads3)",
 )
-SUM1, SUM2, SUM3 = "x = norm1(x + says1)", "x = norm2(x + says2)", "x = norm3(x + says3)"
+SUM1, SUM2, SUM3 = "x = n1(x + says1)", "x = n2(x + says2)", "x = n3(x + says3)"
+TWO, THREE = "n1, n2 = norm1, norm2", "n1, n2, n3 = norm1, norm2, norm3"
 READS1, READS2, READS3 = "reads1 = x", "reads2 = x", "reads3 = x"
 
 
@@ -42,7 +43,7 @@ def _formed(steps: tuple[tuple[str, str, str], ...], total: str, reads: str) -> 
     for first, _, last in steps:
         number = first[len("reads")]
         for line, text in ((first, f"reads{number} = {reads}"), (last, f"x = {total}")):
-            written = text.replace("N", f"norm{number}").replace("S", f"says{number}")
+            written = text.replace("N", f"n{number}").replace("S", f"says{number}")
             if written != line:
                 changed[line] = written
     return changed
@@ -210,7 +211,14 @@ MISCONCEPTIONS = (
         symptom="The layer is neither the paper's nor pre-norm.",
         belief="x was normed for the part, and is then at hand.",
         section="one_layer",
-        slips=(*_steps("N(x) + S", "N(x)"), *_steps("N(x) + S"), *_steps("N(N(x + S))"), *_steps("N(x + S)", "N(x)")),
+        slips=(
+            *_steps("N(x) + S", "N(x)"),
+            *_steps("N(x) + S"),
+            *_steps("N(N(x + S))"),
+            *_steps("N(x + S)", "N(x)"),
+            *_steps("N(N(x) + S)", "N(x)"),
+            *_steps("N(N(x) + S)"),
+        ),
     ),
     Misconception(
         "residual-missing",
@@ -218,7 +226,7 @@ MISCONCEPTIONS = (
         symptom="After a few layers all tokens are alike, and the gradients vanish.",
         belief="Layers are first met as a chain.",
         section="one_layer",
-        slips=(*_steps("N(S)"), *_steps("S"), *_steps("S", "N(x)")),
+        slips=(*_steps("N(S)"), *_steps("S"), *_steps("S", "N(x)"), *_steps("N(S)", "N(x)")),
     ),
     Misconception(
         "residual-twice",
@@ -251,10 +259,10 @@ MISCONCEPTIONS = (
         belief="The residual seems to be the input of the layer.",
         section="one_layer",
         slips=(
-            slip(SUM2, "x = norm2(came + says2)", only=IN_ENCODER),
-            slip(SUM3, "x = norm3(came + says3)"),
-            slip(SUM2, "x = norm2(came + says2)", only=IN_DECODER),
-            Slip({SUM2: "x = norm2(came + says2)", SUM3: "x = norm3(came + says3)"}),
+            slip(SUM2, "x = n2(came + says2)", only=IN_ENCODER),
+            slip(SUM3, "x = n3(came + says3)"),
+            slip(SUM2, "x = n2(came + says2)", only=IN_DECODER),
+            Slip({SUM2: "x = n2(came + says2)", SUM3: "x = n3(came + says3)"}),
         ),
     ),
     Misconception(
@@ -266,12 +274,12 @@ MISCONCEPTIONS = (
         slips=(
             slip(READS2, "reads2 = came", only=IN_ENCODER),
             slip(READS3, "reads3 = came"),
-            Slip({SUM1: "", SUM2: "x = norm2(norm1(x + says1) + norm1(x + says2))"}, only=IN_ENCODER),
-            Slip({SUM1: "", SUM2: "x = norm2(norm1(x + says1 + says2))"}, only=IN_ENCODER),
-            Slip({SUM1: "", SUM2: "x = norm1(x + says1 + says2)"}, only=IN_ENCODER),
-            Slip({SUM1: "", SUM2: "x = norm2(x + says1 + says2)"}, only=IN_ENCODER),
+            Slip({SUM1: "", SUM2: "x = n2(n1(x + says1) + n1(x + says2))"}, only=IN_ENCODER),
+            Slip({SUM1: "", SUM2: "x = n2(n1(x + says1 + says2))"}, only=IN_ENCODER),
+            Slip({SUM1: "", SUM2: "x = n1(x + says1 + says2)"}, only=IN_ENCODER),
+            Slip({SUM1: "", SUM2: "x = n2(x + says1 + says2)"}, only=IN_ENCODER),
             Slip(
-                {SUM1: "x = norm1(x + says1)", READS2: "reads2 = came + says1", SUM2: "x = norm2(x + says2)"},
+                {SUM1: "x = n1(x + says1)", READS2: "reads2 = came + says1", SUM2: "x = n2(x + says2)"},
                 only=IN_ENCODER,
             ),
         ),
@@ -283,12 +291,12 @@ MISCONCEPTIONS = (
         belief="Norms are all the same at the start.",
         section="one_layer",
         slips=(
-            slip(SUM2, "x = norm1(x + says2)", only=IN_ENCODER),
-            slip(SUM1, "x = norm2(x + says1)", only=IN_ENCODER),
-            slip(SUM2, "x = norm1(x + says2)", only=IN_DECODER),
-            slip(SUM3, "x = norm2(x + says3)"),
-            slip(SUM3, "x = norm1(x + says3)"),
-            Slip({SUM2: "x = norm1(x + says2)", SUM3: "x = norm1(x + says3)"}),
+            slip(TWO, "n1, n2 = norm1, norm1"),
+            slip(TWO, "n1, n2 = norm2, norm2"),
+            slip(THREE, "n1, n2, n3 = norm1, norm1, norm1"),
+            slip(THREE, "n1, n2, n3 = norm1, norm1, norm3"),
+            slip(THREE, "n1, n2, n3 = norm1, norm2, norm2"),
+            slip(THREE, "n1, n2, n3 = norm1, norm2, norm1"),
         ),
     ),
     Misconception(
@@ -298,10 +306,12 @@ MISCONCEPTIONS = (
         belief="Norms are all the same at the start.",
         section="one_layer",
         slips=(
-            Slip({SUM1: "x = norm2(x + says1)", SUM2: "x = norm1(x + says2)"}, only=IN_ENCODER),
-            Slip({SUM1: "x = norm2(x + says1)", SUM2: "x = norm1(x + says2)"}, only=IN_DECODER),
-            Slip({SUM2: "x = norm3(x + says2)", SUM3: "x = norm2(x + says3)"}),
-            Slip({SUM1: "x = norm3(x + says1)", SUM3: "x = norm1(x + says3)"}),
+            slip(TWO, "n1, n2 = norm2, norm1"),
+            slip(THREE, "n1, n2, n3 = norm2, norm1, norm3"),
+            slip(THREE, "n1, n2, n3 = norm1, norm3, norm2"),
+            slip(THREE, "n1, n2, n3 = norm3, norm2, norm1"),
+            slip(THREE, "n1, n2, n3 = norm2, norm3, norm1"),
+            slip(THREE, "n1, n2, n3 = norm3, norm1, norm2"),
         ),
     ),
     Misconception(
@@ -315,27 +325,27 @@ MISCONCEPTIONS = (
             Slip(
                 {
                     ATTEND: "says1 = feed_forward(reads1)",
-                    SUM1: "x = norm2(x + says1)",
+                    SUM1: "x = n2(x + says1)",
                     NET: "says2 = attend(reads2)",
-                    SUM2: "x = norm1(x + says2)",
+                    SUM2: "x = n1(x + says2)",
                 }
             ),
             Slip({SELF: "says1 = cross(reads1, memory)", CROSS: "says2 = attend(reads2, mask=mask)"}),
             Slip(
                 {
                     SELF: "says1 = cross(reads1, memory)",
-                    SUM1: "x = norm2(x + says1)",
+                    SUM1: "x = n2(x + says1)",
                     CROSS: "says2 = attend(reads2, mask=mask)",
-                    SUM2: "x = norm1(x + says2)",
+                    SUM2: "x = n1(x + says2)",
                 }
             ),
             Slip({CROSS: "says2 = feed_forward(reads2)", LAST_NET: "says3 = cross(reads3, memory)"}),
             Slip(
                 {
                     CROSS: "says2 = feed_forward(reads2)",
-                    SUM2: "x = norm3(x + says2)",
+                    SUM2: "x = n3(x + says2)",
                     LAST_NET: "says3 = cross(reads3, memory)",
-                    SUM3: "x = norm2(x + says3)",
+                    SUM3: "x = n2(x + says3)",
                 }
             ),
             Slip(
@@ -356,16 +366,16 @@ MISCONCEPTIONS = (
         slips=(
             slip(SUM2, "", only=IN_ENCODER),
             slip(SUM1, "", only=IN_ENCODER),
-            slip(SUM2, "x = norm2(x)", only=IN_ENCODER),
-            slip(SUM1, "x = norm1(x)", only=IN_ENCODER),
-            Slip({SUM1: "", SUM2: "x = norm1(x + says2)"}, only=IN_ENCODER),
-            Slip({SUM1: "x = norm2(x + says1)", SUM2: ""}, only=IN_ENCODER),
-            Slip({SUM1: "x = norm1(x + feed_forward(says1))", SUM2: ""}, only=IN_ENCODER),
-            Slip({SUM1: "x = norm2(x + feed_forward(says1))", SUM2: ""}, only=IN_ENCODER),
+            slip(SUM2, "x = n2(x)", only=IN_ENCODER),
+            slip(SUM1, "x = n1(x)", only=IN_ENCODER),
+            Slip({SUM1: "", SUM2: "x = n1(x + says2)"}, only=IN_ENCODER),
+            Slip({SUM1: "x = n2(x + says1)", SUM2: ""}, only=IN_ENCODER),
+            Slip({SUM1: "x = n1(x + feed_forward(says1))", SUM2: ""}, only=IN_ENCODER),
+            Slip({SUM1: "x = n2(x + feed_forward(says1))", SUM2: ""}, only=IN_ENCODER),
             slip(SUM3, ""),
             slip(SUM1, "", only=IN_DECODER),
-            slip(SUM3, "x = norm3(x)"),
-            slip(SUM1, "x = norm1(x)", only=IN_DECODER),
+            slip(SUM3, "x = n3(x)"),
+            slip(SUM1, "x = n1(x)", only=IN_DECODER),
         ),
     ),
     Misconception(
@@ -379,7 +389,7 @@ MISCONCEPTIONS = (
             slip(ATTEND, "says1 = attend(attend(reads1))"),
             slip(NET, "says2 = attend(reads2)"),
             slip(LAST_NET, "says3 = feed_forward(feed_forward(reads3))"),
-            slip(SUM1, "x = norm1(x + says1)\nx = norm1(x + attend(x))", only=IN_ENCODER),
+            slip(SUM1, "x = n1(x + says1)\nx = n1(x + attend(x))", only=IN_ENCODER),
         ),
     ),
     Misconception(
@@ -390,9 +400,9 @@ MISCONCEPTIONS = (
         section="encoder_decoder",
         slips=(
             slip(SUM2, "", only=IN_DECODER),
-            slip(SUM2, "x = norm2(x)", only=IN_DECODER),
+            slip(SUM2, "x = n2(x)", only=IN_DECODER),
             slip(CROSS, "says2 = cross(reads2, reads2)"),
-            Slip({SUM2: "", SUM3: "x = norm2(x + says3)"}, only=IN_DECODER),
+            Slip({SUM2: "", SUM3: "x = n2(x + says3)"}, only=IN_DECODER),
         ),
     ),
     Misconception(
@@ -403,8 +413,8 @@ MISCONCEPTIONS = (
         section="encoder_decoder",
         slips=(
             slip(CROSS, "says2 = cross(memory, reads2)"),
-            Slip({CROSS: "says2 = cross(memory, reads2)", SUM2: "x = norm2(memory + says2)"}),
-            slip(SUM2, "x = norm2(memory + says2)", only=IN_DECODER),
+            Slip({CROSS: "says2 = cross(memory, reads2)", SUM2: "x = n2(memory + says2)"}),
+            slip(SUM2, "x = n2(memory + says2)", only=IN_DECODER),
             slip(CROSS, "says2 = cross(memory, memory)"),
         ),
     ),
@@ -465,8 +475,8 @@ MISCONCEPTIONS = (
         belief="What goes into attention seems to need a norm.",
         section="encoder_decoder",
         slips=(
-            slip(CROSS, "says2 = cross(reads2, norm2(memory))"),
-            slip(CROSS, "says2 = cross(reads2, norm1(memory))"),
+            slip(CROSS, "says2 = cross(reads2, n2(memory))"),
+            slip(CROSS, "says2 = cross(reads2, n1(memory))"),
             slip(SELF, "says1 = attend(reads1, memory)"),
         ),
     ),

@@ -141,7 +141,6 @@ USED = (
         slips=(
             slip(CLOSE, "scores = scores.masked_fill(~mask.mT, -math.inf)"),
             Slip({CLOSE: "scores = scores.masked_fill(~mask.mT, -math.inf)", EMPTY: ""}),
-            slip(CAUSAL, "allowed = key_place >= query_place"),
             slip(SAYS, "says1 = attend(reads1, mask=mask.mT)"),
         ),
     ),
@@ -213,6 +212,14 @@ MADE = (
             slip(ROWS, "query_place = torch.arange(L)[:, None] + L - S"),
             slip(ROWS, "query_place = torch.arange(L)[:, None] + max(S - L, 0)"),
         ),
+    ),
+    Misconception(
+        "causal-future",
+        "Each token sees itself and what comes after it, not what came before",
+        symptom="The last token sees itself only, and the first one everything.",
+        belief="triu and tril are exchanged, or rows and columns are.",
+        section="masks",
+        slips=(slip(CAUSAL, "allowed = key_place >= query_place"),),
     ),
     Misconception(
         "causal-one-ahead",

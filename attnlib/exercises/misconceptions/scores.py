@@ -128,10 +128,7 @@ MISCONCEPTIONS = (
         symptom="The keys can be changed at will, and the output stays.",
         belief="What is read seems to be what is compared.",
         section="soft_lookup",
-        slips=(
-            slip(SCORES, "scores = query @ value.mT", only=MIXED),
-            slip("key = self.wk(key)", "key = self.wv(key)"),
-        ),
+        slips=(slip(SCORES, "scores = query @ value.mT", only=MIXED),),
     ),
     Misconception(
         "scores-without-query",
@@ -139,10 +136,7 @@ MISCONCEPTIONS = (
         symptom="The queries can be changed at will, and the output stays.",
         belief="In self-attention all three come from one text.",
         section="soft_lookup",
-        slips=(
-            slip(SCORES, "scores = key @ key.mT", only=TABLES),
-            slip("query = self.wq(query)", "query = self.wk(query)"),
-        ),
+        slips=(slip(SCORES, "scores = key @ key.mT", only=TABLES),),
     ),
     Misconception(
         "scores-without-key",
@@ -150,10 +144,7 @@ MISCONCEPTIONS = (
         symptom="The keys can be changed at will, and the output stays.",
         belief="In self-attention all three come from one text.",
         section="soft_lookup",
-        slips=(
-            slip(SCORES, "scores = query @ query.mT", only=TABLES),
-            slip("key = self.wk(key)", "key = self.wq(key)"),
-        ),
+        slips=(slip(SCORES, "scores = query @ query.mT", only=TABLES),),
     ),
     Misconception(
         "scores-cosine",
@@ -209,10 +200,7 @@ MISCONCEPTIONS = (
         symptom="The output has the width of the keys, and the values can be changed at will.",
         belief="The keys were found, so the keys seem to be the answer.",
         section="soft_lookup",
-        slips=(
-            slip(MIX, "output = weights @ key", only=MIXED),
-            slip("value = self.wv(value)", "value = self.wk(value)"),
-        ),
+        slips=(slip(MIX, "output = weights @ key", only=MIXED),),
     ),
     Misconception(
         "weights-times-queries",
@@ -220,10 +208,7 @@ MISCONCEPTIONS = (
         symptom="The values can be changed at will, and the output stays.",
         belief="Some texts multiply the weights with the input sequence.",
         section="steps",
-        slips=(
-            slip(MIX, "output = weights @ query", only=MIXED),
-            slip("value = self.wv(value)", "value = self.wq(value)"),
-        ),
+        slips=(slip(MIX, "output = weights @ query", only=MIXED),),
     ),
     Misconception(
         "weights-transposed",
