@@ -3,15 +3,17 @@
     .venv/bin/python tools/exercises.py     make what is missing, then list what is done and what is open
 
 Under each exercise is a cell for the answer, with the stub where a function is to be written, and then a cell that
-checks it. A notebook that is there is its writer's: it is read, and never written to.
+checks it. One notebook more, functions.ipynb, asks for what the book builds, from softmax to greedy search, and its
+checks name the mistake. A notebook that is there is its writer's: it is read, and never written to.
 """
 
 import argparse
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -22,11 +24,13 @@ ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))  # run as a file: a checkout's tools are not installed
 
+from attnlib.exercises import exercises  # noqa: E402
 from tools.execute import notebook_of, read_text, store, texts  # noqa: E402
 
 FOLDER = "my-exercises"
 ANSWER, CHECK = "exercise", "checks"  # the keys under which a cell says whose it is
 OPEN = "# Your answer\n"
+FUNCTIONS = "functions.ipynb"
 RIGHT = "right"
 
 EXERCISE = re.compile(
@@ -132,32 +136,54 @@ def _with_answers(source: str, checks: dict[str, tuple[str, str]]) -> Iterator[N
         yield new_markdown_cell(after)
 
 
+def functions() -> NotebookNode:
+    """The notebook of what ``attnlib.exercises.check`` checks."""
+    cells = [
+        new_markdown_cell("# Write it yourself\n\nEach check runs your function apart, and names the mistake in it."),
+        new_code_cell("import numpy as np\nimport torch\nfrom torch import nn\n\nfrom attnlib.exercises import check"),
+    ]
+    for name, task in exercises.items():
+        told = f"{task.text}\n\nAbout {task.minutes} minutes. In the book: {task.link}"
+        cells += [
+            new_markdown_cell(f"### {name}\n\n{told}"),
+            new_code_cell(task.stub, metadata={ANSWER: name}),
+            new_code_cell(f'print(check("{name}", {name}).message)', metadata={CHECK: name}),
+        ]
+    return nbformat.v4.new_notebook(cells=cells)
+
+
 # Progress
 
 
-def progress_of(written: NotebookNode, chapter: NotebookNode) -> list[Progress]:
-    """How far each exercise of a chapter is in somebody's copy; what the copy lacks is new."""
+def progress_of(written: NotebookNode, asked: list[Exercise]) -> list[Progress]:
+    """How far each exercise is in somebody's notebook; what the notebook lacks is new."""
     answers = {cell.metadata[ANSWER]: cell for cell in written.cells if ANSWER in cell.metadata}
     checked = {cell.metadata[CHECK]: cell for cell in written.cells if CHECK in cell.metadata}
     found = []
-    for cell in chapter.cells:
-        for exercise in exercises_of(cell.source) if cell.cell_type == "markdown" else ():
-            state = "new"
-            if answer := answers.get(exercise.label):
-                untouched = answer.source.strip() in (exercise.stub, OPEN.strip(), "")
-                state = "open" if untouched else "written"
-                if state == "written" and _passed(checked.get(exercise.label)):
-                    state = "done"
-            found.append(Progress(exercise.label, exercise.title, state))
+    for exercise in asked:
+        state = "new"
+        if answer := answers.get(exercise.label):
+            untouched = answer.source.strip() in (exercise.stub, OPEN.strip(), "")
+            state = "open" if untouched else "written"
+            if state == "written" and _passed(checked.get(exercise.label)):
+                state = "done"
+        found.append(Progress(exercise.label, exercise.title, state))
     return found
+
+
+def asked_by(chapter: NotebookNode) -> list[Exercise]:
+    """The exercises of a chapter."""
+    sources = [cell.source for cell in chapter.cells if cell.cell_type == "markdown"]
+    return [exercise for source in sources for exercise in exercises_of(source)]
 
 
 def _passed(cell: NotebookNode | None) -> bool:
     """Whether the check's own cell says so: it ran, and came to its last line."""
     outputs = cell.outputs if cell else []
-    return (
-        bool(outputs) and all(o.output_type == "stream" for o in outputs) and outputs[-1].text.split()[-1:] == [RIGHT]
-    )
+    if any(output.output_type != "stream" for output in outputs):
+        return False
+    said = "".join(output.text for output in outputs)
+    return said.split()[-1:] == [RIGHT] or said.startswith("Right.")
 
 
 # The command
@@ -176,16 +202,15 @@ def checks_of_the_book() -> dict[str, tuple[str, str]]:
     return found
 
 
-def make(root: Path = ROOT) -> list[Path]:
-    """Make the copies that are missing, and return them."""
-    made, checks = [], checks_of_the_book()
+def notebooks(root: Path) -> Iterator[tuple[Path, list[Exercise], Callable[[], NotebookNode]]]:
+    """Where each notebook is, what it asks, and how it is made."""
+    asked = [Exercise(name, name, task.text, task.stub) for name, task in exercises.items()]
+    yield root / FOLDER / FUNCTIONS, asked, functions
+    checks = checks_of_the_book()
     for text in texts(root):
-        path = copy_for(text, root)
-        if not path.exists() and (notebook := read_text(text)) and _asks(notebook):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            store(copy_of(notebook, checks), path)
-            made.append(path)
-    return made
+        chapter = read_text(text)
+        if asked := asked_by(chapter):
+            yield copy_for(text, root), asked, partial(copy_of, chapter, checks)
 
 
 def copy_for(text: Path, root: Path = ROOT) -> Path:
@@ -193,21 +218,25 @@ def copy_for(text: Path, root: Path = ROOT) -> Path:
     return root / FOLDER / notebook_of(text, root).relative_to(root / "chapters")
 
 
-def _asks(notebook: NotebookNode) -> bool:
-    return any(cell.cell_type == "markdown" and exercises_of(cell.source) for cell in notebook.cells)
+def make(root: Path = ROOT) -> list[Path]:
+    """Make the notebooks that are missing, and return them."""
+    made = []
+    for path, _, new in notebooks(root):
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            store(new(), path)
+            made.append(path)
+    return made
 
 
 def report(root: Path = ROOT) -> list[str]:
-    """A line for each chapter that has a copy, and one for each exercise that is not open."""
+    """A line for each notebook, and one for each exercise that is not open."""
     lines, states = [], []
-    for text in texts(root):
-        path = copy_for(text, root)
-        if not path.exists():
-            continue
+    for path, asked, _ in notebooks(root):
         name = path.relative_to(root).as_posix()
         try:
-            found = progress_of(nbformat.read(path, as_version=4), read_text(text))
-        except (ValueError, nbformat.validator.NotebookValidationError, nbformat.reader.NotJSONError) as error:
+            found = progress_of(nbformat.read(path, as_version=4), asked)
+        except (OSError, ValueError, nbformat.validator.NotebookValidationError, nbformat.reader.NotJSONError) as error:
             lines.append(f"{name:48} cannot be read: {str(error).splitlines()[0]}")
             continue
         states += [exercise.state for exercise in found]

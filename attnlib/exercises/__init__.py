@@ -1,14 +1,16 @@
 """Exercises that name the mistake: ``check`` runs an answer, and says which misconception is in it.
 
 >>> from attnlib.exercises import catalogue, check, exercises
->>> print(exercises["softmax"])
-softmax(scores)
+>>> print(exercises["softmax"].stub)
+def softmax(scores):
+    ...
 >>> check("softmax", lambda scores: scores.softmax(dim=0)).misconception
 'softmax-over-queries'
 >>> catalogue["softmax-over-queries"].symptom
 'Columns sum to 1, and rows do not.'
 
 ==================  ==================================================================
+``tasks``           what is asked for
 ``solutions``       a right answer to each exercise, line by line
 ``misconception``   what a misconception is: lines of a solution, got wrong
 ``misconceptions``  the data, a module for each family
@@ -27,10 +29,10 @@ from types import MappingProxyType
 
 from attnlib.exercises.catalogue import catalogue
 from attnlib.exercises.checking import Verdict, check
-from attnlib.exercises.contracts import CONTRACTS
 from attnlib.exercises.misconception import Misconception
+from attnlib.exercises.tasks import TASKS, Task
 
-__all__ = ["Misconception", "Verdict", "catalogue", "check", "exercises"]
+__all__ = ["Misconception", "Task", "Verdict", "catalogue", "check", "exercises"]
 
-exercises: Mapping[str, str] = MappingProxyType({name: contract.sign for name, contract in CONTRACTS.items()})
-"""The exercises by name, each with how an answer is called."""
+exercises: Mapping[str, Task] = MappingProxyType(TASKS)
+"""The exercises by name: what is asked for."""

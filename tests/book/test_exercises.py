@@ -5,16 +5,20 @@ import sys
 
 import nbformat
 import pytest
+from torch import nn
 
+from attnlib.exercises import check, exercises
 from tools.execute import execute, read_text, store, texts
 from tools.exercises import (
     ANSWER,
     CHECK,
     ROOT,
+    Exercise,
+    asked_by,
     checks_of_the_book,
     copy_for,
     copy_of,
-    exercises_of,
+    functions,
     make,
     progress_of,
     report,
@@ -94,7 +98,7 @@ def cell_of(copy, key, label):
 
 
 def states(copy, text):
-    return {exercise.label: exercise.state for exercise in progress_of(copy, read_text(text))}
+    return {exercise.label: exercise.state for exercise in progress_of(copy, asked_by(read_text(text)))}
 
 
 def test_a_copy_keeps_the_chapter_and_leaves_the_solutions_out(book):
@@ -114,7 +118,7 @@ def test_a_copy_keeps_the_chapter_and_leaves_the_solutions_out(book):
 def test_no_solution_of_the_book_is_in_its_copy(text):
     chapter = read_text(text)
     copy = copy_of(chapter, checks_of_the_book())
-    asked = [e.label for cell in chapter.cells if cell.cell_type == "markdown" for e in exercises_of(cell.source)]
+    asked = [exercise.label for exercise in asked_by(chapter)]
     assert all(asked)
     assert [cell.metadata[ANSWER] for cell in copy.cells if ANSWER in cell.metadata] == asked
     assert "{solution" not in "".join(cell.source for cell in copy.cells)
@@ -136,8 +140,8 @@ def test_every_exercise_with_a_check_gets_it():
 
 def test_what_somebody_wrote_stays(book):
     root, text = book
-    [made] = make(root)
-    assert made == copy_for(text, root)
+    made = copy_for(text, root)
+    assert make(root) == [root / "my-exercises" / "functions.ipynb", made]
     copy = nbformat.read(made, as_version=4)
     cell_of(copy, ANSWER, "ex-why").source = "# because halves are two"
     store(copy, made)
@@ -170,7 +174,8 @@ def test_a_check_that_passed_before_the_answer_was_taken_back_counts_no_more(boo
 
 def test_an_exercise_that_came_later_is_new_and_a_broken_copy_is_told(book):
     root, text = book
-    [made] = make(root)
+    make(root)
+    made = copy_for(text, root)
     text.write_text(CHAPTER.replace("ex-why", "ex-because").replace("sol-why", "sol-because"), encoding="utf-8")
     assert any("1 open, 1 new" in line for line in report(root))
     made.write_text("{", encoding="utf-8")
@@ -186,6 +191,34 @@ def test_a_solved_copy_of_a_chapter_runs_and_is_done():
     cell_of(copy, ANSWER, "ex-softmax-write").source = solution
     execute(copy, folder=ROOT)
     assert states(copy, text)["ex-softmax-write"] == "done"
+
+
+def test_the_functions_are_asked_for_and_a_right_one_is_done():
+    notebook = functions()
+    assert {cell.metadata[ANSWER] for cell in notebook.cells if ANSWER in cell.metadata} == set(exercises)
+    answers = {"softmax": "def softmax(scores):\n    return torch.as_tensor(scores).softmax(-1)"}
+    answers["softmax_backward"] = "def softmax_backward(weights, grad):\n    return weights * grad"
+    kept = list(notebook.cells[:2])
+    for name, answer in answers.items():
+        cell_of(notebook, ANSWER, name).source = answer
+        kept += [cell_of(notebook, ANSWER, name), cell_of(notebook, CHECK, name)]
+    notebook.cells = kept
+    execute(notebook, folder=ROOT)
+    asked = [Exercise(name, name, task.text, task.stub) for name, task in exercises.items()]
+    found = {exercise.label: exercise.state for exercise in progress_of(notebook, asked)}
+    assert found["softmax"] == "done"
+    assert found["softmax_backward"] == "written"
+    assert found["rotary"] == "new"
+
+
+@pytest.mark.parametrize("name", exercises)
+def test_a_stub_is_python_that_is_left_open(name):
+    task = exercises[name]
+    names = {"nn": nn}
+    exec(task.stub, names)
+    assert name in names
+    assert "..." in task.stub
+    assert not check(name, names[name]).passed
 
 
 def test_the_command_lists_what_is_open(tmp_path):
