@@ -159,6 +159,20 @@ def test_a_rotary_of_ones_own_is_used_by_all_layers():
     assert not torch.allclose(model(TOKENS), other(TOKENS))
 
 
+def test_a_rule_that_was_made_is_the_one_that_was_named():
+    model, other = model_of(ALiBi(H)), model_of("alibi")
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(model(TOKENS), other(TOKENS))
+
+
+@pytest.mark.parametrize("max_length", [0, 1.5])
+def test_a_length_that_is_none_is_refused_before_a_prompt_is_read(max_length):
+    model = model_of()
+    model.stack.register_forward_pre_hook(lambda *_: pytest.fail("the stack was called"))
+    with pytest.raises((ValueError, TypeError), match="max_length: expected"):
+        model.begin(TOKENS, max_length=max_length)
+
+
 def test_it_drops_in_training_only_and_learns():
     model = LanguageModel(VOCAB, **SIZES, dropout=0.5)
     assert not torch.equal(model(TOKENS), model(TOKENS))
@@ -194,6 +208,8 @@ def test_one_text_needs_no_batch():
         ({"positions": ALiBi(2)}, ValueError, r"positions: expected ALiBi of 3 heads, got ALiBi\(2\)"),
         ({"positions": Learned(9, 8)}, ValueError, "positions: expected Learned of d_model = 12, got Learned"),
         ({"positions": Rotary(6)}, ValueError, "rotary: expected one of d_k = 4, got 6"),
+        ({"num_heads": 0}, ValueError, "num_heads: expected at least 1, got 0"),
+        ({"num_heads": 3.0}, TypeError, "num_heads: expected a whole number, got float"),
         ({"window": 0}, ValueError, "window: expected at least 1, got 0"),
         ({"attention": {"num_kv_heads": 2}}, ValueError, "num_kv_heads: expected a divisor of num_heads=3, got 2"),
         ({"d_model": 13}, ValueError, "d_model: expected a multiple of num_heads=3"),
