@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help book serve notebooks test test-package bench experiments execute lint clean
+.PHONY: help book serve notebooks test test-package bench experiments execute exercises lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ experiments: .venv/ready  ## what takes longer than a chapter's minute; stored i
 
 notebooks: .venv/ready  ## open the chapters in JupyterLab
 	$(PY) -m jupyterlab chapters
+
+exercises: .venv/ready  ## notebooks to write in, my-exercises/, and what is done of them
+	$(PY) tools/exercises.py
 
 execute: .venv/ready  ## run the notebooks anew from text/ and store their outputs
 	$(PY) tools/execute.py

@@ -19,11 +19,12 @@ The modules, each importing only from those above it:
 ``recording``       ``record_attention``
 ``plot``            figures (needs matplotlib)
 ``interop``         attnlib in other people's models
+``exercises``       a learner's answers are checked, and mistakes named
 ``lab``             what the book's chapters share
 ==================  ==================================================================
 
-``attnlib.interop``, ``attnlib.plot``, ``attnlib.reference`` and ``attnlib.transformer`` are loaded when they are first
-asked for.
+``attnlib.exercises``, ``attnlib.interop``, ``attnlib.plot``, ``attnlib.reference`` and ``attnlib.transformer`` are
+loaded when they are first asked for.
 """
 
 from importlib import import_module
@@ -37,6 +38,7 @@ from attnlib.multihead import MultiHeadAttention
 from attnlib.recording import record_attention
 
 if TYPE_CHECKING:
+    from attnlib import exercises as exercises
     from attnlib import interop as interop
     from attnlib import plot as plot
     from attnlib import reference as reference
@@ -51,9 +53,10 @@ __all__ = [
     "positions",
     "record_attention",
 ]
+#: What this page describes; ``pip show attnlib`` says what is installed.
 __version__ = "0.1.0"
 
-_LOADED_WHEN_ASKED_FOR = ("interop", "plot", "reference", "transformer")
+_LOADED_WHEN_ASKED_FOR = ("exercises", "interop", "plot", "reference", "transformer")
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -61,7 +61,7 @@ class Scaling:
 class NTK(Scaling):
     """A larger base, so that the slowest pair turns ``factor`` times as slowly and the fastest as before.
 
-    ``bloc97`` on Reddit, 2023; Peng et al. (2024), definition 1::
+    ``bloc97`` on Reddit, 2023; Peng et al. (2024), section 3.1::
 
         speed[i] = (base·factor^(n/(n − 1)))^(−i/n)        of n pairs
 
@@ -95,12 +95,12 @@ class NTK(Scaling):
 class YaRN(Scaling):
     """Slow pairs turn ``factor`` times as slowly, fast ones as before, and scores grow a little.
 
-    Peng et al. (2024), section 3.2 and equation 22, as in the authors' code, where the pairs between slow and fast are
+    Peng et al. (2024), sections 3.2 and 3.4, as in the authors' code, where the pairs between slow and fast are
     interpolated by their number::
 
         speed[i]         = base^(−i/n)·(1 − r[i] + r[i]/factor)
         r[i]             = (i − low)/(high − low), within [0, 1]
-        low, high        = the pairs that turn ``beta_fast`` times, ``beta_slow`` times, within the length of training
+        low, high        = the pairs that turn beta_fast, beta_slow times in training's length
         attention_factor = 0.1·ln(factor) + 1, for queries and for keys
 
     Where a configuration has an ``attention_factor`` of its own, :class:`attnlib.positions.Rotary` takes it. DeepSeek's
@@ -114,11 +114,12 @@ class YaRN(Scaling):
         truncate: widen ``low`` and ``high`` to whole numbers; GPT-OSS does not.
 
     Raises:
-        ValueError: if a number is not finite and above 0, or, on use, the base is 1 or less.
+        ValueError: if a number is not finite and above 0, or the base of the Rotary is 1 or less.
         TypeError: if one is not a number.
 
     >>> from attnlib.positions import Rotary, YaRN
-    >>> Rotary(64, scaling=YaRN(factor=16.0, original_max_position_embeddings=4096)).scaling.attention_factor
+    >>> yarn = YaRN(factor=16.0, original_max_position_embeddings=4096)
+    >>> Rotary(64, scaling=yarn).scaling.attention_factor
     1.2772588722239782
     """
 
@@ -173,8 +174,8 @@ class Llama3(Scaling):
         TypeError: if one is not a number.
 
     >>> from attnlib.positions import Llama3, Rotary
-    >>> Rotary(128, base=500_000.0, scaling=Llama3(factor=32.0)).scaling.high_freq_factor  # Llama 3.2
-    4.0
+    >>> Rotary(128, base=500_000.0, scaling=Llama3(factor=32.0)).d_k  # Llama 3.2
+    128
     """
 
     factor: float

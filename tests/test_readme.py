@@ -22,6 +22,12 @@ def test_readmes_picture_is_there():
     assert (ROOT / picture).read_bytes().startswith(b"\x89PNG")
 
 
+def test_readmes_links_lead_to_files():
+    links = re.findall(r"(?<!!)\[[^]]+\]\(([^)]+)\)", (ROOT / "README.md").read_text("utf-8"))
+    assert len(links) >= 3
+    assert all((ROOT / link).is_file() for link in links)
+
+
 def test_readmes_commands_are_targets_of_the_makefile():
     commands = re.findall(r"(?:^|`)make ([\w-]+)", (ROOT / "README.md").read_text("utf-8"), flags=re.MULTILINE)
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), flags=re.MULTILINE)

@@ -4,11 +4,15 @@
 ``pytorch``      to and from ``torch.nn``; FlexAttention's block masks
 ``huggingface``  a backend of Transformers (needs the extra ``attnlib[huggingface]``)
 ===============  =====================================================================
+
+:func:`split_qkv` takes apart the projections that either of them, and others, store as one.
 """
 
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
+
+from attnlib.interop.projections import split_qkv as split_qkv
 
 if TYPE_CHECKING:
     from attnlib.interop import huggingface as huggingface

@@ -99,14 +99,17 @@ class EncoderLayer(nn.Module):
     >>> from attnlib.transformer import FeedForward, GatedFeedForward
     >>> rotary = Rotary(4, base=500_000.0, scaling=Llama3(factor=8.0))
     >>> llama = EncoderLayer(
-    ...     d_model=8, num_heads=2, d_ff=28, dropout=0.0, norm_first=True, norm=nn.RMSNorm,
-    ...     feed_forward=GatedFeedForward, attention={"num_kv_heads": 1, "rotary": rotary},
+    ...     d_model=8, num_heads=2, d_ff=28, dropout=0.0, norm_first=True,
+    ...     norm=nn.RMSNorm, feed_forward=GatedFeedForward,
+    ...     attention={"num_kv_heads": 1, "rotary": rotary},
     ... )
     >>> llama(torch.randn(3, 5, 8), masks.causal()).shape
     torch.Size([3, 5, 8])
     >>> vit = EncoderLayer(
-    ...     d_model=8, num_heads=2, d_ff=32, norm_first=True, norm=partial(nn.LayerNorm, eps=1e-12),
-    ...     feed_forward=partial(FeedForward, activation=nn.GELU), attention={"projection_bias": True},
+    ...     d_model=8, num_heads=2, d_ff=32, dropout=0.0, norm_first=True,
+    ...     norm=partial(nn.LayerNorm, eps=1e-12),
+    ...     feed_forward=partial(FeedForward, activation=nn.GELU),
+    ...     attention={"projection_bias": True},
     ... )
     >>> vit(torch.randn(3, 5, 8)).shape
     torch.Size([3, 5, 8])

@@ -9,6 +9,7 @@ from torch import Tensor
 
 import attnlib
 from attnlib import masks
+from attnlib.biases import ByDistance
 from benchmarks.contenders import OURS, Contender, Unavailable, seeded_normal, step
 
 
@@ -21,25 +22,36 @@ class HeadsProblem:
     inputs: query, key and value, each (B, H, L, d).
     cotangent: (B, H, L, d), the gradient that comes back in training; None in inference.
     mask: the mask with its structure; with as many queries as keys, its ``allows`` is FlexAttention's ``mask_mod``.
+    bias: what is added to the scores, by a rule.
     """
 
     inputs: tuple[Tensor, Tensor, Tensor]
     cotangent: Tensor | None
     mask: masks.Mask
+    bias: ByDistance | None = None
 
     def contender(self, forward: Callable[..., Tensor]) -> Contender:
         return Contender(step(lambda: (forward(*self.inputs),), self.inputs, [], self.cotangent))
 
 
 def problem(
-    *, B: int, H: int, L: int, d: int, dtype: torch.dtype, device: torch.device, training: bool, make_mask: Callable
+    *,
+    B: int,
+    H: int,
+    L: int,
+    d: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    training: bool,
+    make_mask: Callable,
+    make_bias: Callable[[int], ByDistance] | None = None,
 ) -> HeadsProblem:
-    """Make the heads; ``make_mask`` maps the device to a Mask."""
+    """Make the heads; ``make_mask`` maps the device to a Mask, ``make_bias`` the number of heads to a bias."""
     inputs = tuple(
         seeded_normal(B, H, L, d, dtype=dtype, device=device, seed=seed).requires_grad_(training) for seed in range(3)
     )
     cotangent = seeded_normal(B, H, L, d, dtype=dtype, device=device, seed=3) if training else None
-    return HeadsProblem(inputs, cotangent, make_mask(device))
+    return HeadsProblem(inputs, cotangent, make_mask(device), make_bias(H) if make_bias else None)
 
 
 MaskMaker = Callable[[torch.device], masks.Mask]
@@ -67,13 +79,29 @@ def causal_and_padded(lengths: tuple[int, ...]) -> MaskMaker:
 
 
 def ours(problem: HeadsProblem) -> Contender:
-    return problem.contender(lambda query, key, value: attnlib.attention(query, key, value, problem.mask))
+    return problem.contender(
+        lambda query, key, value: attnlib.attention(query, key, value, problem.mask, bias=problem.bias)
+    )
+
+
+def ours_with_a_tensor(problem: HeadsProblem) -> Contender:
+    """attnlib, which does not know that the bias goes by the distance."""
+    bias = _bias(problem)
+    return problem.contender(lambda query, key, value: attnlib.attention(query, key, value, problem.mask, bias=bias))
+
+
+def _bias(problem: HeadsProblem) -> Tensor:
+    query = problem.inputs[0]
+    L = query.shape[-2]
+    return problem.bias.among((0, L), (0, L), 0, query.dtype, query.device)
 
 
 def sdpa(problem: HeadsProblem) -> Contender:
     """torch's fused attention with a bool for each pair: (L, S), or (B, 1, L, S) where the examples differ."""
     L = problem.inputs[0].shape[-2]
     smallest = problem.mask.dense(L, L, problem.inputs[0].device)
+    if problem.bias is not None:
+        return _sdpa(problem, _bias(problem).masked_fill(~smallest, -torch.inf))
     return _sdpa(problem, smallest.expand(*smallest.shape[:-2], L, L).contiguous())
 
 
@@ -124,4 +152,12 @@ DENSE = "SDPA, dense mask"
 ROWS = "SDPA, mask of keys"
 EACH = "SDPA, a call for each document"
 FLEX = "FlexAttention, compiled"
-BUILDERS = {OURS: ours, DENSE: sdpa, ROWS: sdpa_with_rows, EACH: sdpa_for_each_document, FLEX: flex}
+TENSOR = "attnlib, the bias as a tensor"
+BUILDERS = {
+    OURS: ours,
+    DENSE: sdpa,
+    ROWS: sdpa_with_rows,
+    EACH: sdpa_for_each_document,
+    FLEX: flex,
+    TENSOR: ours_with_a_tensor,
+}

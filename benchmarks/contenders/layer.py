@@ -231,6 +231,7 @@ def bert_attention(layer: MultiHeadAttention, implementation: str, causal: bool)
 TORCH = "nn.MultiheadAttention"
 TORCH_SLOW = "nn.MultiheadAttention, fast path off"
 FLOOR = "floor"
+EAGER = "Hugging Face, eager"
 BUILDERS = {
     OURS: attnlib,
     TORCH: torch_module,
@@ -238,6 +239,6 @@ BUILDERS = {
     FLOOR: floor,
     "textbook": textbook,
     "x-transformers": x_transformers,
-    "Hugging Face, eager": huggingface_eager,
+    EAGER: huggingface_eager,
     "Hugging Face, sdpa": huggingface_sdpa,
 }

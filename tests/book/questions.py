@@ -1,29 +1,33 @@
-"""A page of questions: each stands alone and says where it was measured; the budget is each question's."""
+"""A page of questions, or of exhibits: each stands alone and says where it was measured; the budget is each one's."""
 
 import re
 from collections.abc import Iterator
 
 from nbformat import NotebookNode
 
-from tests.book.budget import measure
+from tests.book.budget import FOLDED_CODE, measure
+from tests.book.drawings import drawings
+from tests.book.stored import tags
 
-FEWEST_QUESTIONS = 20
+FEWEST = {"question": 20, "exhibit": 16}
 LIMITS = {"words": 150, "visible lines": 25, "columns": 88, "library lines": 0}
-PAGES = ("faq",)  # where the budget is each question's
+PAGES = {"faq": "question", "museum_of_bugs": "exhibit"}  # where the budget is each one's
 LABEL = re.compile(r"\(([\w-]+)\)=\s*\Z")
 
 
-def problems_of_questions(notebook: NotebookNode) -> list[str]:
-    """Where a page of questions is not as readers need it."""
+def problems_of_questions(notebook: NotebookNode, kind: str = "question") -> list[str]:
+    """Where a page of questions, or of exhibits, is not as readers need it."""
     found = list(questions_of(notebook))
-    problems = [f"{len(found)} questions, at least {FEWEST_QUESTIONS}"] if len(found) < FEWEST_QUESTIONS else []
+    problems = [f"{len(found)} {kind}s, at least {FEWEST[kind]}"] if len(found) < FEWEST[kind] else []
     labels = [label for label, _, _ in found]
     twice = [label for label in dict.fromkeys(labels) if label and labels.count(label) > 1]
-    problems += [f"two questions have the label {label}" for label in twice]
+    problems += [f"two {kind}s have the label {label}" for label in twice]
+    if kind == "exhibit":
+        problems += _problems_of_exhibits(notebook, found)
     for label, title, cells in found:
         if not label:
             problems.append(f"{title!r}: no label stands before it, so no page can link to it")
-        if not title.endswith("?"):
+        if kind == "question" and not title.endswith("?"):
             problems.append(f"{title!r} does not end with a question mark")
         prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
         if not re.search(r"\{(?:ref|cite:\w)\}`", prose) and not any(cell.cell_type == "code" for cell in cells):
@@ -32,6 +36,19 @@ def problems_of_questions(notebook: NotebookNode) -> list[str]:
         over = {name: most for name, most in LIMITS.items() if values[name] > most}
         problems += [f"{title!r}: {values[name]} {name}, at most {most}" for name, most in over.items()]
     return problems
+
+
+def _problems_of_exhibits(notebook: NotebookNode, found: list[tuple[str, str, list[NotebookNode]]]) -> Iterator[str]:
+    """An exhibit is found by its symptom, shows its picture, and has a test that anybody can run."""
+    symptoms = [line for cell in notebook.cells for line in cell.source.splitlines() if re.match(r"\|.*\{ref\}`", line)]
+    for label, title, cells in found:
+        code = [cell for cell in cells if cell.cell_type == "code"]
+        if not any(f"`{label}`" in line for line in symptoms):
+            yield f"{title!r}: no row of the table of symptoms leads to it"
+        if not any(drawings(cell.outputs) for cell in code):
+            yield f"{title!r}: no picture shows it"
+        if all(tags(cell) & FOLDED_CODE for cell in code):
+            yield f"{title!r}: no test in the open says how to notice it"
 
 
 def questions_of(notebook: NotebookNode) -> Iterator[tuple[str, str, list[NotebookNode]]]:

@@ -18,6 +18,8 @@ DESKTOP = {"width": 1280, "height": 900}
 MOST_BYTES = 1_500_000
 OWN = ("file://", "http://127.0.0.1:", "data:", "blob:")
 FRONT = "index.html"  # leads on at once; every other page is one to read
+# The package's source, a page a module, all made alike: one stands for them.
+SOURCES, A_SOURCE = "_modules/", "_modules/attnlib/biases.html"
 QUIET = [
     "--no-sandbox",
     "--disable-gpu",
@@ -30,7 +32,8 @@ QUIET = [
 def pages() -> list[str]:
     """The pages to read, as paths in the site; none if it is not built."""
     found = (path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html"))
-    return sorted(page for page in found if not page.startswith("_static") and page != FRONT)
+    read = (page for page in found if not page.startswith(("_static", SOURCES)) or page == A_SOURCE)
+    return sorted(page for page in read if page != FRONT)
 
 
 def chromium() -> str | None:
@@ -46,6 +49,7 @@ class Visit:
         self.asked: list[str] = []
         self.complaints: list[str] = []
         self.transferred = 0
+        self.scheme = scheme
         self.context = browser.new_context(viewport=DESKTOP, color_scheme=scheme, reduced_motion="reduce")
         self.page = self.context.new_page()
         self.page.on("request", lambda request: self.asked.append(request.url))
@@ -135,12 +139,48 @@ def is_inaccessible(visit: Visit) -> list[str]:
     visit.resize(DESKTOP)
     visit.open_folds()
     visit.page.evaluate(f"window.axe || (() => {{ {axe()} }})()")
-    found = visit.page.evaluate("axe.run(document, {resultTypes: ['violations'], preload: false})")
+    _mark_repeated_tokens(visit.page)
+    visit.page.evaluate("axe.configure({rules: [{id: 'color-contrast', selector: ':not([data-repeated])'}]})")
+    options = {"resultTypes": ["violations"], "preload": False}
+    if visit.scheme == "dark":  # it changes colours alone, and the light page is asked everything
+        options["runOnly"] = ["color-contrast", "link-in-text-block"]
+    found = visit.page.evaluate("options => axe.run(document, options)", options)
     return [
         f"{rule['id']}: {node['html'][:200]}: {node.get('failureSummary', '')}"
         for rule in found["violations"]
         for node in rule["nodes"]
     ]
+
+
+def _mark_repeated_tokens(page) -> None:
+    """Mark the tokens of code that look as another one does, on the same grounds.
+
+    A page has thousands of tokens in a dozen colours, and their contrast would take nearly all of axe's time.
+    """
+    page.evaluate(
+        """() => {
+            const looks = new Map();
+            const look = element => {
+                if (element === null) return "";
+                if (!looks.has(element)) {
+                    const {color, backgroundColor, backgroundImage, opacity, filter, mixBlendMode, textShadow,
+                           fontSize, fontWeight} = getComputedStyle(element);
+                    looks.set(element, [look(element.parentElement), color, backgroundColor, backgroundImage, opacity,
+                        filter, mixBlendMode, textShadow, fontSize, fontWeight].join(";"));
+                }
+                return looks.get(element);
+            };
+            const seen = new Set();
+            for (const token of document.querySelectorAll("pre span")) {
+                // One that shows no text cannot stand for another.
+                const says = [...token.childNodes].some(node => node.nodeType === Node.TEXT_NODE && node.data.trim());
+                const shown = token.checkVisibility({visibilityProperty: true, opacityProperty: true});
+                if (!says || !shown) continue;
+                token.toggleAttribute("data-repeated", seen.has(look(token)));
+                seen.add(look(token));
+            }
+        }"""
+    )
 
 
 def scrolls_sideways(visit: Visit) -> list[str]:
@@ -209,13 +249,17 @@ def is_unreachable(visit: Visit) -> list[str]:
 
 
 def _stuck_folds(page) -> list[str]:
-    stuck = []
     page.evaluate("document.querySelectorAll('details').forEach(fold => fold.open = false)")
-    for summary in page.locator("details > summary:visible").all():
-        summary.press("Enter")
-        if not summary.evaluate("summary => summary.parentElement.open"):
-            stuck.append(f"does not open: {summary.inner_text()}")
-    return stuck
+    # Handles, not locators: a locator looks for its element, and all before it, anew each time that it is used.
+    folds = page.query_selector_all("details > summary:visible")
+    for summary in folds:
+        summary.focus()
+        page.keyboard.press("Enter")
+    return [
+        f"does not open: {summary.inner_text()}"
+        for summary in folds
+        if not summary.evaluate("summary => summary.parentElement.open")
+    ]
 
 
 def _skipped_controls(page) -> list[str]:
@@ -274,7 +318,8 @@ def _exists(path: Path, target: str) -> bool:
     site = next(parent for parent in path.parents if (parent / "_static").is_dir())
     if not aim.is_file() or not aim.is_relative_to(site):  # a file beside the site is not published with it
         return False
-    return not parts.fragment or aim.suffix != ".html" or unquote(parts.fragment) in anchors(aim)
+    # Resolved, so that a page to which many copies of the site link is read once.
+    return not parts.fragment or aim.suffix != ".html" or unquote(parts.fragment) in anchors(aim.resolve())
 
 
 def names_other_hosts(path: Path) -> list[str]:

@@ -1,7 +1,8 @@
 """The conversions of "Converting masks" in reference/conventions, run as they are printed against the libraries.
 
 They are not repeated here: they are read out of the page, so that its lists and this test cannot drift. So is its table
-of arguments, whose names must be arguments of the libraries, and each sentence about a default has a test.
+of arguments, whose names must be arguments of the libraries, and each sentence about a default has a test. So are the
+pairs of "Coming from another library", whose two sides compute the same.
 """
 
 import inspect
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.attention.bias import causal_lower_right
 
 from attnlib import MultiHeadAttention, attention, masks
+from attnlib.interop.pytorch import from_torch
 from tests.book.prose import ROOT
 
 PAGE = ROOT / "text" / "reference" / "conventions.md"
@@ -443,3 +445,192 @@ def test_torch_causal_puts_the_first_query_at_the_first_key():
     query, key, value = _numbers(B, H, L, D_K), _numbers(B, H, S, D_K), _numbers(B, H, S, D_V)
     by_torch = F.scaled_dot_product_attention(query, key, value, is_causal=True)
     torch.testing.assert_close(by_torch, attention(query, key, value, torch.ones(L, S, dtype=torch.bool).tril()))
+
+
+# Coming from another library.
+
+PAIR = re.compile(r"^\| `(layer\(.+)` \| `(.+)` \|$", re.MULTILINE)
+
+
+def section(label: str) -> str:
+    """What stands from a label to the next one."""
+    return PAGE.read_text("utf-8").split(f"({label})=\n")[1].split("\n(")[0]
+
+
+def pairs(label: str) -> list[tuple[str, str]]:
+    return PAIR.findall(section(label))
+
+
+def cells(label: str) -> list[str]:
+    return re.findall(r"```\{code-cell\} python3\n(?!---)(.+?)```", section(label), re.DOTALL)
+
+
+# d_model, which each peer below shares out among H heads, of D_K = D_V.
+WIDE = H * D_K
+
+
+def tokens_and_masks() -> dict[str, object]:
+    """What the intro of the section says of the names in its tables."""
+    real = torch.arange(S) < torch.tensor(LENGTHS)[:, None]
+    return {
+        "x": _numbers(B, L, WIDE), "y": _numbers(B, S, WIDE), "z": _numbers(B, S, WIDE + 1)[..., :-1],
+        "real": real, "pad": ~real, "known": torch.arange(L) < torch.tensor([5, 2])[:, None],
+        "allowed": masks.sliding_window(4).dense(L, S), "hidden": ~masks.sliding_window(4).dense(L, S),
+        "future": torch.ones(L, L, dtype=torch.bool).triu(1), "added": _numbers(L, S),
+        "causal": masks.causal(), "masks": masks,
+    }  # fmt: skip
+
+
+def weights_of(attend: MultiHeadAttention):
+    def weights(*tokens: Tensor) -> Tensor:
+        attend(*tokens, need_weights=True)
+        return attend.attn
+
+    return weights
+
+
+def same_by_torch() -> tuple[object, MultiHeadAttention]:
+    layer = nn.MultiheadAttention(WIDE, H, batch_first=True).eval()
+    nn.init.normal_(layer.in_proj_bias)
+    nn.init.normal_(layer.out_proj.bias)
+    return layer, from_torch(layer)
+
+
+def x_transformers_attention(**sizes):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what the library's own imports warn of
+        from x_transformers import Attention
+    return Attention(**sizes).eval()
+
+
+def same_by_x_transformers() -> tuple[object, MultiHeadAttention]:
+    layer = x_transformers_attention(dim=WIDE, heads=H, dim_head=D_K)
+    attend = MultiHeadAttention(H, WIDE, dropout=0.0)
+    names = {"wq": "to_q", "wk": "to_k", "wv": "to_v", "fc": "to_out"}
+    attend.load_state_dict({f"{ours}.weight": getattr(layer, theirs).weight for ours, theirs in names.items()})
+    return layer, attend
+
+
+def same_by_keras(keras) -> tuple[object, MultiHeadAttention]:
+    layer = keras.layers.MultiHeadAttention(num_heads=H, key_dim=D_K, bias_initializer="random_normal")
+    layer.build((B, L, WIDE), (B, S, WIDE))
+    attend = MultiHeadAttention(H, WIDE, D_K, D_K, dropout=0.0, projection_bias=True)
+    rules = re.findall(r"`(kernel\.[^`]+)`", section("conventions-from-keras"))
+    assert len(rules) == 2
+    for projection, dense, rule in (
+        (attend.wq, layer.query_dense, rules[0]), (attend.wk, layer.key_dense, rules[0]),
+        (attend.wv, layer.value_dense, rules[0]), (attend.fc, layer.output_dense, rules[1]),
+    ):  # fmt: skip
+        projection.weight.data = eval(rule, {"kernel": dense.kernel.value.detach()})
+        projection.bias.data = dense.bias.value.detach().flatten()
+    return layer, attend
+
+
+def _each_pair_agrees(label: str, layer, attend: MultiHeadAttention) -> None:
+    names = {**tokens_and_masks(), "layer": layer, "attend": attend.eval(), "weights": weights_of(attend)}
+    by_library = []
+    for theirs, ours in pairs(label):
+        expected = torch.as_tensor(eval(theirs, names)).detach()
+        torch.testing.assert_close(eval(ours, names).detach(), expected, msg=lambda m, pair=theirs: f"{pair}: {m}")
+        by_library.append(expected)
+    for i, one in enumerate(by_library):  # no two say the same, so a pair in another's place is seen
+        for other in by_library[:i]:
+            assert one.shape != other.shape or not torch.allclose(one, other, rtol=1e-3, atol=1e-3)
+
+
+def test_the_pairs_of_torch_agree():
+    assert len(pairs("conventions-from-torch")) == 7
+    _each_pair_agrees("conventions-from-torch", *same_by_torch())
+
+
+def test_the_pairs_of_x_transformers_agree():
+    assert len(pairs("conventions-from-x-transformers")) == 6
+    _each_pair_agrees("conventions-from-x-transformers", *same_by_x_transformers())
+
+
+def test_the_pairs_of_keras_agree(keras):
+    assert len(pairs("conventions-from-keras")) == 6
+    _each_pair_agrees("conventions-from-keras", *same_by_keras(keras))
+
+
+def test_an_index_left_over_is_an_example():
+    _, attend = same_by_torch()
+    x = tokens_and_masks()["x"]
+    assert torch.equal(attend.eval()(x)[0], attend(x)[:1][0])
+    assert (x + attend(x)[0]).shape == x.shape
+    output, weights = attend(x)
+    assert output.shape == weights.shape == x.shape[1:]
+
+
+def test_groups_of_x_transformers_in_another_order():
+    """Query head h reads key head h mod H_kv there; the page's function brings the heads into our order."""
+    heads, key_heads = 6, 2
+    assert x_transformers_attention(dim=WIDE, heads=heads).to_q.out_features == heads * 64
+    layer = x_transformers_attention(dim=WIDE, heads=heads, dim_head=D_K, kv_heads=key_heads)
+    attend = MultiHeadAttention(heads, WIDE, D_K, D_K, dropout=0.0, num_kv_heads=key_heads).eval()
+    names = {}
+    exec(cells("conventions-from-x-transformers")[0], names)
+    as_here = lambda rows: names["as_here"](rows.unflatten(0, (heads, -1)), key_heads).flatten(0, 1)  # noqa: E731
+    x, weights = tokens_and_masks()["x"], {"wk.weight": layer.to_k.weight, "wv.weight": layer.to_v.weight}
+    attend.load_state_dict(
+        {**weights, "wq.weight": as_here(layer.to_q.weight), "fc.weight": as_here(layer.to_out.weight.T).T}
+    )
+    torch.testing.assert_close(attend(x), layer(x))
+    attend.load_state_dict({**weights, "wq.weight": layer.to_q.weight, "fc.weight": layer.to_out.weight})
+    assert not torch.allclose(attend(x), layer(x), rtol=1e-2, atol=1e-2)
+
+
+def run_on_the_page(label: str) -> dict[str, object]:
+    names = {"MultiHeadAttention": MultiHeadAttention}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what the library's own imports warn of
+        exec(cells(label)[0], names)
+    return names
+
+
+def test_a_llamas_weights_by_other_names():
+    names = run_on_the_page("conventions-from-huggingface")
+    layer, attend, x = names["layer"], names["attend"], _numbers(B, L, 32)
+    turn = names["LlamaModel"](names["config"]).rotary_emb
+    where = turn(x, torch.arange(L)[None])
+    closed = ~masks.causal().dense(L, L)
+    mask = torch.zeros(1, 1, L, L).masked_fill(closed, torch.finfo(torch.float32).min)
+    expected = layer(hidden_states=x, position_embeddings=where, attention_mask=mask)[0]
+    torch.testing.assert_close(attend(x, mask=masks.causal()), expected)
+    theirs = inspect.getmodule(type(layer))
+    assert {"position_embeddings", "attention_mask", "past_key_values"} <= set(arguments_of(layer.forward))
+    assert {"repeat_kv", "apply_rotary_pos_emb"} <= set(vars(theirs))
+    assert "rope_theta" in names["config"].rope_parameters
+
+
+def test_a_gpt2s_weights_taken_apart():
+    names = run_on_the_page("conventions-fused")
+    theirs, attend, x = names["theirs"].eval(), names["attend"], _numbers(B, L, 32)
+    closed = ~masks.causal().dense(L, L)
+    mask = torch.zeros(1, 1, L, L).masked_fill(closed, torch.finfo(torch.float32).min)
+    torch.testing.assert_close(attend(x, mask=masks.causal()), theirs(x, attention_mask=mask)[0])
+
+
+def test_where_training_starts(keras):
+    """Each row of the table: the spread of fresh weights of a layer of 256, of which a sample strays by a hundredth."""
+    wide, heads = 256, 4
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what the library's own imports warn of
+        from transformers import LlamaConfig, LlamaModel
+    ours, module = MultiHeadAttention(heads, wide), nn.MultiheadAttention(wide, heads)
+    theirs = x_transformers_attention(dim=wide, heads=heads, dim_head=wide // heads)
+    by_keras = keras.layers.MultiHeadAttention(heads, wide // heads)
+    by_keras.build((B, L, wide), (B, S, wide))
+    llama = LlamaModel(LlamaConfig(hidden_size=wide, num_attention_heads=heads, num_hidden_layers=1, vocab_size=11))
+    llama = llama.layers[0].self_attn
+    started = from_torch(nn.MultiheadAttention(wide, heads))
+    for query, output, expected in (
+        (ours.wq.weight, ours.fc.weight, (1, 1)),
+        (by_keras.query_dense.kernel.value, by_keras.output_dense.kernel.value, (1, 1)),
+        (module.in_proj_weight, module.out_proj.weight, (2**-0.5, 3**-0.5)),
+        (started.wq.weight, started.fc.weight, (2**-0.5, 3**-0.5)),
+        (theirs.to_q.weight, theirs.to_out.weight, (3**-0.5, 3**-0.5)),
+        (llama.q_proj.weight, llama.o_proj.weight, (0.02 * wide**0.5, 0.02 * wide**0.5)),
+    ):
+        spreads = [weight.std().item() * wide**0.5 for weight in (query, output)]
+        assert spreads == pytest.approx(expected, rel=0.02)

@@ -30,7 +30,7 @@ def is_chapter(text: Path) -> bool:
 
 
 def is_questions(text: Path) -> bool:
-    """Whether a text is a page of questions, whose shape and budget are those of its questions."""
+    """Whether a text is a page of questions or exhibits, whose shape and budget are those of each."""
     return text.stem in PAGES
 
 
@@ -61,7 +61,7 @@ def test_a_page_keeps_its_budget(text):
 
 @pytest.mark.parametrize("text", list(filter(is_questions, texts())), ids=name)
 def test_each_question_of_a_page_of_questions_stands_alone(text):
-    problems = problems_of_questions(notebook(text))
+    problems = problems_of_questions(notebook(text), PAGES[text.stem])
     assert not problems, f"{name(text)}:\n" + "\n".join(problems)
 
 

@@ -1,7 +1,6 @@
 """The built site, page by page: alone, legible, light, reachable by everyone. `make test` builds it first."""
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,10 @@ from tests.book.site import FRONT, SITE, Visit
 PAGES = site.pages()
 # Every page in both colour schemes and by both ways to open it; scheme and way do not touch each other.
 WIDE_PANEL = '<img src="../_static/logo.svg" alt="" style="width: 30rem">'
+TOKEN = '<span class="k">def</span>'
+PALE_TOKEN = '<span class="k" style="color: #ccc">def</span>'
+HIDDEN_TOKEN = PALE_TOKEN.replace("<span", "<span hidden")
+DIM = 'style="background: #777"'
 WAYS = [("light", "served"), ("dark", "from a file")]
 EVERY_PAGE = pytest.mark.parametrize("path", [pytest.param(SITE / page, id=page) for page in [FRONT, *PAGES]])
 
@@ -41,6 +44,13 @@ def test_pages_name_no_other_host_to_load_from(path):
     assert site.names_other_hosts(path) == []
 
 
+def test_each_function_and_class_of_the_api_leads_to_its_source():
+    page = site.parsed(SITE / "chapters/reference/api.html")
+    names = page.select("dl.py.function > dt, dl.py.class > dt")
+    assert len(names) > 50
+    assert [name["id"] for name in names if not name.select("a[href*='_modules/'] > .viewcode-link")] == []
+
+
 # In a browser ------------------------------------------------------------------------------------------------
 
 
@@ -66,7 +76,7 @@ def address():
 def visit(request, browser, address):
     page, scheme, way = request.param
     visit = Visit(browser, f"{address}{page}" if way == "served" else (SITE / page).as_uri(), scheme)
-    visit.name, visit.scheme, visit.way = page, scheme, way
+    visit.name, visit.way = page, way
     yield visit
     visit.close()
 
@@ -144,17 +154,17 @@ def test_the_front_leads_to_the_first_page(browser, address, way):
 @pytest.fixture
 def spoil(tmp_path):
     """Make a copy of a page with `more` put at the end of its text; return its path."""
-    return lambda more: _spoiled(tmp_path / "site", more)
+    return lambda more, name="site": _spoiled(tmp_path / name, more)
 
 
 def _spoiled(copy: Path, more: str) -> Path:
-    for entry in SITE.iterdir():
-        if entry.name != "chapters":
-            copy.mkdir(exist_ok=True)
-            (copy / entry.name).symlink_to(entry)
     page = copy / "chapters" / "index.html"
-    shutil.copytree(SITE / "chapters", page.parent)
-    text = page.read_text("utf-8")
+    page.parent.mkdir(parents=True)
+    for entry in [*SITE.iterdir(), *(SITE / "chapters").iterdir()]:
+        link = copy / entry.relative_to(SITE)
+        if link not in (page, page.parent):
+            link.symlink_to(entry)
+    text = (SITE / "chapters" / "index.html").read_text("utf-8")
     page.write_text(text.replace("</article>", f"{more}</article>", 1), "utf-8")
     return page
 
@@ -200,6 +210,9 @@ def test_a_spoiled_text_is_seen(guard, more, spoil):
         (site.cuts_code, f'<div class="cell"><pre style="white-space: pre">{"x" * 120}</pre></div>'),
         (site.is_inaccessible, "<button></button>"),
         (site.is_inaccessible, '<p style="color: #bbb; background: #fff">pale</p>'),
+        (site.is_inaccessible, f'<div class="highlight"><pre>{TOKEN}{PALE_TOKEN}</pre></div>'),
+        (site.is_inaccessible, f'<div class="highlight"><pre>{TOKEN}</pre><pre {DIM}>{TOKEN}</pre></div>'),
+        (site.is_inaccessible, f'<div class="highlight"><pre>{HIDDEN_TOKEN}{PALE_TOKEN}</pre></div>'),
         (site.is_inaccessible, "<details><summary>A fold</summary><button></button></details>"),
         (site.is_unreachable, '<a href="#" tabindex="-1">a link</a>'),
         (site.is_unreachable, '<div onclick="this.remove()">a button</div>'),
@@ -211,6 +224,14 @@ def test_a_spoiled_page_is_seen(guard, more, spoil, browser):
     problems = guard(visit)
     visit.close()
     assert problems != []
+
+
+def test_a_page_that_is_pale_in_the_dark_alone_is_seen(spoil, browser):
+    pale = '<style>html[data-theme="dark"] .pale { color: #333 }</style><p class="pale">pale</p>'
+    for scheme, seen in (("light", False), ("dark", True)):
+        visit = Visit(browser, spoil(pale, scheme).as_uri(), scheme)
+        assert bool(site.is_inaccessible(visit)) == seen
+        visit.close()
 
 
 def test_a_heavy_page_is_seen(spoil, browser):

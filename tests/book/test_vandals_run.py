@@ -152,7 +152,7 @@ def session(good, tmp_path_factory):
     }
     for name, notebook in notebooks.items():
         store(notebook, folder / f"{name}.ipynb")
-    return run_pytest(folder, "-n=2", "--dist=loadfile")
+    return run_pytest(folder, "-p", "no:xdist")
 
 
 def test_a_good_chapter_passes_when_run(session):

@@ -1,0 +1,1 @@
+"""The misconceptions, a module for each family of exercises."""

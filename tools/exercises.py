@@ -1,0 +1,237 @@
+"""Notebooks to write in: my-exercises/ gets a copy of each chapter that has exercises, without its solutions.
+
+    .venv/bin/python tools/exercises.py     make what is missing, then list what is done and what is open
+
+Under each exercise is a cell for the answer, with the stub where a function is to be written, and then a cell that
+checks it. A notebook that is there is its writer's: it is read, and never written to.
+"""
+
+import argparse
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell
+
+ROOT = Path(__file__).resolve().parent.parent
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))  # run as a file: a checkout's tools are not installed
+
+from tools.execute import notebook_of, read_text, store, texts  # noqa: E402
+
+FOLDER = "my-exercises"
+ANSWER, CHECK = "exercise", "checks"  # the keys under which a cell says whose it is
+OPEN = "# Your answer\n"
+RIGHT = "right"
+
+EXERCISE = re.compile(
+    r"^(?P<fence>`{3,})\{exercise\}(?P<title>.*)\n(?P<body>(?:.*\n)*?)(?P=fence)[ \t]*$", re.MULTILINE
+)
+SOLUTION = re.compile(r"^(?P<fence>`{3,})\{solution\}.*\n(?:.*\n)*?(?P=fence)[ \t]*$", re.MULTILINE)
+GATE = re.compile(r"^`{3,}\{solution-(start|end)\}.*$", re.MULTILINE)
+OPTION = re.compile(r"^:(\w+):[ \t]*(.*)\n", re.MULTILINE)
+STUB = re.compile(r"^```python\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """What a chapter asks."""
+
+    label: str
+    title: str
+    text: str  # as the chapter has it, the stub too
+    stub: str  # "" where no function is asked for
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far one exercise is: done (its check ran, and it is right), written, or open."""
+
+    label: str
+    title: str
+    state: str
+
+
+def exercises_of(source: str) -> list[Exercise]:
+    """The exercises of a Markdown cell, in their order.
+
+    >>> [found] = exercises_of("```{exercise} Twice\\n:label: ex-twice\\n\\nWhat is twice two?\\n```")
+    >>> found.label, found.title, found.text
+    ('ex-twice', 'Twice', 'What is twice two?')
+    """
+    return [_exercise(match) for match in EXERCISE.finditer(source)]
+
+
+def _exercise(match: re.Match) -> Exercise:
+    body = match["body"]
+    options = dict(OPTION.findall(body))
+    text = OPTION.sub("", body).strip()
+    stub = next((block for block in STUB.findall(text) if _is_left_open(block)), "")
+    return Exercise(options.get("label", ""), match["title"].strip() or "Exercise", text, stub.strip())
+
+
+def _is_left_open(block: str) -> bool:
+    values = (node.value for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Expr))
+    return any(isinstance(value, ast.Constant) and value.value is ... for value in values)
+
+
+# The copy
+
+
+def copy_of(notebook: NotebookNode, checks: dict[str, tuple[str, str]]) -> NotebookNode:
+    """The chapter without outputs and solutions, with room for an answer under each exercise.
+
+    Args:
+        notebook: the chapter, as :func:`tools.execute.read_text` gives it.
+        checks: of a label, the module that checks the answer and the name that it looks at.
+    """
+    cells: list[NotebookNode] = []
+    hidden = False
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            if not hidden:
+                cells.append(new_code_cell(cell.source))
+            continue
+        shown, hidden = _without_solutions(cell.source, hidden)
+        cells += _with_answers(shown, checks)
+    if any(CHECK in cell.metadata for cell in cells):
+        cells.insert(0, new_code_cell(f"import sys\n\nsys.path.append({str(ROOT)!r})  # for the checks"))
+    return nbformat.v4.new_notebook(cells=cells, metadata=notebook.metadata)
+
+
+def _without_solutions(source: str, hidden: bool) -> tuple[str, bool]:
+    """What is left of a Markdown cell, and whether it ends inside a solution."""
+    shown, start = [], 0
+    for gate in GATE.finditer(source):
+        if not hidden:
+            shown.append(source[start : gate.start()])
+        hidden, start = gate[1] == "start", gate.end()
+    if not hidden:
+        shown.append(source[start:])
+    return SOLUTION.sub("", "".join(shown)), hidden
+
+
+def _with_answers(source: str, checks: dict[str, tuple[str, str]]) -> Iterator[NotebookNode]:
+    start = 0
+    for match in EXERCISE.finditer(source):
+        if before := source[start : match.start()].strip():
+            yield new_markdown_cell(before)
+        exercise, start = _exercise(match), match.end()
+        yield new_markdown_cell(f"### {exercise.title}\n\n{exercise.text}")
+        yield new_code_cell(f"{exercise.stub}\n" if exercise.stub else OPEN, metadata={ANSWER: exercise.label})
+        if exercise.label in checks:
+            module, name = checks[exercise.label]
+            code = f"from {module} import check\n\ncheck({name})\nprint({RIGHT!r})"
+            yield new_code_cell(code, metadata={CHECK: exercise.label})
+    if after := source[start:].strip():
+        yield new_markdown_cell(after)
+
+
+# Progress
+
+
+def progress_of(written: NotebookNode, chapter: NotebookNode) -> list[Progress]:
+    """How far each exercise of a chapter is in somebody's copy; what the copy lacks is new."""
+    answers = {cell.metadata[ANSWER]: cell for cell in written.cells if ANSWER in cell.metadata}
+    checked = {cell.metadata[CHECK]: cell for cell in written.cells if CHECK in cell.metadata}
+    found = []
+    for cell in chapter.cells:
+        for exercise in exercises_of(cell.source) if cell.cell_type == "markdown" else ():
+            state = "new"
+            if answer := answers.get(exercise.label):
+                untouched = answer.source.strip() in (exercise.stub, OPEN.strip(), "")
+                state = "open" if untouched else "written"
+                if state == "written" and _passed(checked.get(exercise.label)):
+                    state = "done"
+            found.append(Progress(exercise.label, exercise.title, state))
+    return found
+
+
+def _passed(cell: NotebookNode | None) -> bool:
+    """Whether the check's own cell says so: it ran, and came to its last line."""
+    outputs = cell.outputs if cell else []
+    return (
+        bool(outputs) and all(o.output_type == "stream" for o in outputs) and outputs[-1].text.split()[-1:] == [RIGHT]
+    )
+
+
+# The command
+
+
+def checks_of_the_book() -> dict[str, tuple[str, str]]:
+    """Of each exercise to write: the module of tests/book/written that checks it, and the name of the function."""
+    found = {}
+    for path in sorted((ROOT / "tests" / "book" / "written").glob("[!_]*.py")):
+        constants = {
+            node.targets[0].id: node.value.value
+            for node in ast.parse(path.read_text("utf-8")).body
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        }
+        found[constants["LABEL"]] = (f"tests.book.written.{path.stem}", constants["NAME"])
+    return found
+
+
+def make(root: Path = ROOT) -> list[Path]:
+    """Make the copies that are missing, and return them."""
+    made, checks = [], checks_of_the_book()
+    for text in texts(root):
+        path = copy_for(text, root)
+        if not path.exists() and (notebook := read_text(text)) and _asks(notebook):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            store(copy_of(notebook, checks), path)
+            made.append(path)
+    return made
+
+
+def copy_for(text: Path, root: Path = ROOT) -> Path:
+    """Where the copy of a chapter is written."""
+    return root / FOLDER / notebook_of(text, root).relative_to(root / "chapters")
+
+
+def _asks(notebook: NotebookNode) -> bool:
+    return any(cell.cell_type == "markdown" and exercises_of(cell.source) for cell in notebook.cells)
+
+
+def report(root: Path = ROOT) -> list[str]:
+    """A line for each chapter that has a copy, and one for each exercise that is not open."""
+    lines, states = [], []
+    for text in texts(root):
+        path = copy_for(text, root)
+        if not path.exists():
+            continue
+        name = path.relative_to(root).as_posix()
+        try:
+            found = progress_of(nbformat.read(path, as_version=4), read_text(text))
+        except (ValueError, nbformat.validator.NotebookValidationError, nbformat.reader.NotJSONError) as error:
+            lines.append(f"{name:48} cannot be read: {str(error).splitlines()[0]}")
+            continue
+        states += [exercise.state for exercise in found]
+        lines.append(f"{name:48} {_counted([exercise.state for exercise in found])}")
+        lines += [f"    {exercise.state:8} {exercise.title}" for exercise in found if exercise.state != "open"]
+    return [*lines, "", f"{len(states)} exercises: {_counted(states)}"]
+
+
+def _counted(states: list[str]) -> str:
+    kinds = [kind for kind in ("done", "written", "open", "new") if kind in states]
+    return ", ".join(f"{states.count(kind)} {kind}" for kind in kinds)
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    made = make()
+    print("\n".join(report()))
+    if made:
+        print(f"Made {len(made)} notebooks. To open them: .venv/bin/python -m jupyterlab {FOLDER}")
+    else:
+        print(f"All notebooks were there, and stay as they are. One that is deleted is made anew: {FOLDER}/")
+    print("done: its check ran and found it right · written: there is an answer, and no check that passed")
+    print("new: the chapter asks it, and your copy is older; rename the copy to get a fresh one beside it")
+
+
+if __name__ == "__main__":
+    main()
