@@ -57,10 +57,11 @@ def plain_beam(model, source, max_length, beam, alpha):
         continued.sort(key=lambda candidate: -candidate[0])
         ended += [(score / penalty, tokens) for score, tokens, token in continued[:beam] if token == END]
         beginnings = [(score, [*tokens, token]) for score, tokens, token in continued if token != END][:beam]
-        if len(ended) >= beam:
+        if len(ended) >= beam and length < max_length:
             break
-    cut = [(score / penalty, tokens) for score, tokens in beginnings]
-    return sorted(ended or cut, key=lambda hypothesis: -hypothesis[0])[:beam]
+    else:
+        ended += [(score / penalty, tokens) for score, tokens in beginnings]
+    return sorted(ended, key=lambda hypothesis: -hypothesis[0])[:beam]
 
 
 def sources():
@@ -96,7 +97,7 @@ def test_beam_search_is_the_search_without_a_cache(seed, beam, alpha):
 @pytest.mark.parametrize("alpha", [0.0, 0.6])
 @pytest.mark.parametrize("seed", SEEDS[:3])
 def test_a_beam_that_holds_everything_finds_the_best_of_all_targets(seed, alpha):
-    """Oracle: the probability of each of the targets of up to three tokens that end."""
+    """Oracle: the probability of each of the targets of up to three tokens, the end counted, and of all that are cut."""
     model, longest = model_of(seed), 3
     writable = [token for token in range(VOCAB) if token != END]
     for b, source in enumerate(sources()):
@@ -105,12 +106,15 @@ def test_a_beam_that_holds_everything_finds_the_best_of_all_targets(seed, alpha)
             for tokens in itertools.product(writable, repeat=length):
                 steps = [float(log_p(model, source, tokens[:i])[token]) for i, token in enumerate((*tokens, END))]
                 every[tokens] = sum(steps) / ((5 + length + 1) / 6) ** alpha
+        for tokens in itertools.product(writable, repeat=longest):
+            steps = [float(log_p(model, source, tokens[:i])[token]) for i, token in enumerate(tokens)]
+            every[tokens] = sum(steps) / ((5 + longest) / 6) ** alpha
         beam = VOCAB * len(writable) ** (longest - 1)  # all candidates of the last step
         found = beam_search(
             model, SOURCE[b : b + 1], max_length=longest, beam=beam, length_penalty=alpha, start=START, end=END,
             source_mask=masks.padding([LENGTHS[b]]),
         )[0]  # fmt: skip
-        ordered = sorted(every, key=every.get, reverse=True)
+        ordered = sorted(every, key=every.get, reverse=True)[:beam]
         assert [tuple(h.tokens.tolist()) for h in found] == ordered
         assert [h.score for h in found] == pytest.approx([every[tokens] for tokens in ordered])
 
@@ -314,9 +318,9 @@ def test_two_vocabularies():
         tokens.append(int(steps(tokens).argmax()))
     assert any(token > 2 for token in tokens)
     assert greedy_search(model, source, start=6, end=5, max_length=5)[0].tolist() == tokens
-    found = beam_search(model, source, start=6, end=5, max_length=2, beam=40, length_penalty=0)[0]
+    found = beam_search(model, source, start=6, end=5, max_length=2, beam=43, length_penalty=0)[0]
     every = {(): float(steps([])[5])} | {(t,): float(steps([])[t] + steps([t])[5]) for t in range(7) if t != 5}
-    assert {tuple(h.tokens.tolist()): h.score for h in found} == pytest.approx(every)
+    assert {tuple(h.tokens.tolist()): h.score for h in found if len(h.tokens) < 2} == pytest.approx(every)
     wide = Transformer(7, 3, d_model=8, num_heads=2, d_ff=11, num_layers=1)
     with pytest.raises(ValueError, match="end: expected a token below target_vocab=3, got 5"):
         greedy_search(wide, source, start=0, end=5, max_length=5)
