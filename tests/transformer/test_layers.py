@@ -603,3 +603,13 @@ def test_a_decoder_turns_the_targets_tokens_alone(norm_first):
 def test_what_attention_does_not_take_is_named():
     with pytest.raises(TypeError, match="kv_heads"):
         EncoderLayer(**SIZES, attention={"kv_heads": 1})
+
+
+@torch.no_grad()
+def test_a_part_of_the_feed_forward_net_is_a_net():
+    net = FeedForward(D_MODEL, D_FF, activation=nn.GELU)
+    x = draw(B, L, D_MODEL, dtype=torch.float32)
+    assert type(net[:2]) is nn.Sequential
+    assert torch.equal(net[1:](net[:1](x)), net(x))
+    assert torch.equal(net[-1](net[:-1](x)), net(x))
+    assert net.down is net[2]
