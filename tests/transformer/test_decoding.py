@@ -97,7 +97,7 @@ def test_beam_search_is_the_search_without_a_cache(seed, beam, alpha):
 @pytest.mark.parametrize("alpha", [0.0, 0.6])
 @pytest.mark.parametrize("seed", SEEDS[:3])
 def test_a_beam_that_holds_everything_finds_the_best_of_all_targets(seed, alpha):
-    """Oracle: the probability of each of the targets of up to three tokens, the end counted, and of all that are cut."""
+    """Oracle: the probability of each of the targets of up to three tokens, ended or cut."""
     model, longest = model_of(seed), 3
     writable = [token for token in range(VOCAB) if token != END]
     for b, source in enumerate(sources()):
