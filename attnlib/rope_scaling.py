@@ -4,32 +4,32 @@ Pair i of n pairs of columns turns base^(−i/n) radians a position. Fast pairs 
 only a part of their round in training, and a longer text would turn them to angles that are new to the model. So each
 rule divides the speed of the slowest pairs by a factor, and leaves the fastest as they are.
 
-Arguments have the names of Hugging Face's ``rope_parameters``, so that these may be given as they are:
+Arguments have the names of Hugging Face's ``rope_parameters``. Of these, ``rope_type`` says which rule,
+``rope_theta`` is the Rotary's ``base``, and ``attention_factor``, where there is one, its own; the others are the
+rule's:
 
 >>> from attnlib.positions import Llama3, Rotary
->>> rope = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
->>> Rotary(128, base=500_000.0, scaling=Llama3(**rope)).scaling.factor
+>>> rope = {"rope_type": "llama3", "rope_theta": 500_000.0, "factor": 8.0, "low_freq_factor": 1.0,
+...         "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+>>> rule = Llama3(**{name: value for name, value in rope.items() if name not in ("rope_type", "rope_theta")})
+>>> Rotary(128, base=rope["rope_theta"], scaling=rule).scaling.factor
 8.0
 """
 
 import math
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
-from torch import Tensor
 
 from attnlib.checks import positive_number
 
 __all__ = ["NTK", "Llama3", "Scaling", "YaRN"]
 
-Array = TypeVar("Array", np.ndarray, Tensor)
-
 
 class Scaling:
     """A rule for the speeds: what :class:`attnlib.positions.Rotary` takes as ``scaling``, beside a number.
 
-    One of your own is a class with one method, :meth:`speeds`. It must not change once it is in use.
+    One of your own is a class with one method, :meth:`speeds`. It is asked once, when the Rotary is made.
 
     >>> from attnlib.positions import Rotary
     >>> from attnlib.rope_scaling import Scaling
@@ -46,15 +46,14 @@ class Scaling:
         """What queries and keys are multiplied with as they are turned."""
         return 1.0
 
-    def speeds(self, pairs: Array, base: float) -> Array:
+    def speeds(self, pairs: np.ndarray, base: float) -> np.ndarray:
         """Return the radians a position of each of the n pairs, (n,).
 
         Args:
-            pairs: 0, 1, …, n − 1, in float64: an array of NumPy on a CPU, else a tensor. So a rule is made of what both
-                have: operators and ``clip``.
+            pairs: 0, 1, …, n − 1, in float64.
             base: the slowest pair turns at nearly 1/base, before the rule.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"scaling: expected a rule with a method speeds(pairs, base), got {self!r}")
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class NTK(Scaling):
     def __post_init__(self) -> None:
         positive_number("factor", self.factor)
 
-    def speeds(self, pairs: Array, base: float) -> Array:
+    def speeds(self, pairs: np.ndarray, base: float) -> np.ndarray:
         n = pairs.shape[0]
         return (base * self.factor ** (n / max(n - 1, 1))) ** (-pairs / n)
 
@@ -114,7 +113,8 @@ class YaRN(Scaling):
         truncate: widen ``low`` and ``high`` to whole numbers; GPT-OSS does not.
 
     Raises:
-        ValueError: if a number is not finite and above 0, or the base of the Rotary is 1 or less.
+        ValueError: if a number is not finite and above 0, ``beta_fast`` is below ``beta_slow``, or the base of the
+            Rotary is 1 or less.
         TypeError: if one is not a number.
 
     >>> from attnlib.positions import Rotary, YaRN
@@ -125,6 +125,7 @@ class YaRN(Scaling):
 
     factor: float
     original_max_position_embeddings: float
+    _: KW_ONLY
     beta_fast: float = 32.0
     beta_slow: float = 1.0
     truncate: bool = True
@@ -132,12 +133,14 @@ class YaRN(Scaling):
     def __post_init__(self) -> None:
         for name in ("factor", "original_max_position_embeddings", "beta_fast", "beta_slow"):
             positive_number(name, getattr(self, name))
+        if self.beta_fast < self.beta_slow:
+            raise ValueError(f"beta_fast: expected at least beta_slow={self.beta_slow}, got {self.beta_fast}")
 
     @property
     def attention_factor(self) -> float:
         return 0.1 * math.log(self.factor) + 1.0 if self.factor > 1 else 1.0
 
-    def speeds(self, pairs: Array, base: float) -> Array:
+    def speeds(self, pairs: np.ndarray, base: float) -> np.ndarray:
         if base <= 1:
             raise ValueError(f"base: expected more than 1 beside YaRN, got {base}")
         n = pairs.shape[0]
@@ -179,6 +182,7 @@ class Llama3(Scaling):
     """
 
     factor: float
+    _: KW_ONLY
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_max_position_embeddings: float = 8192
@@ -190,7 +194,7 @@ class Llama3(Scaling):
             wanted = f"more than low_freq_factor={self.low_freq_factor}"
             raise ValueError(f"high_freq_factor: expected {wanted}, got {self.high_freq_factor}")
 
-    def speeds(self, pairs: Array, base: float) -> Array:
+    def speeds(self, pairs: np.ndarray, base: float) -> np.ndarray:
         speeds = base ** (-pairs / pairs.shape[0])
         rounds = speeds * (self.original_max_position_embeddings / (2 * math.pi))
         kept = ((rounds - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)).clip(0, 1)
