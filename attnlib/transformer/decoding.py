@@ -205,7 +205,7 @@ def beam_search(
     [True, True, True]
     """
     model, end, max_length = _checked(model, end, max_length)
-    beam, divisor = whole_number("beam", beam), _divisor(length_penalty)
+    beam, divisor = whole_number("beam", beam), _divisor(length_penalty, max_length)
     with _evaluating(model):
         reading = _given(start=start, source_mask=source_mask, prompt_mask=prompt_mask)
         texts = model.begin(source, max_length=max_length, **reading)
@@ -333,6 +333,8 @@ def _checked(given: Any, end: int | None, max_length: int) -> tuple[GenerativeMo
     model: Any = getattr(given, "_orig_mod", given)  # torch.compile wraps it, and compiles its forward alone
     if not (isinstance(model, nn.Module) and hasattr(model, "begin")):
         raise TypeError(f"model: expected a Transformer, a LanguageModel, or another with begin(), got {_name(given)}")
+    if not hasattr(model, "target_vocab"):
+        raise TypeError(f"model: expected one with a number target_vocab, beside begin(), got {_name(given)}")
     checked_end = -1 if end is None else checked_token("end", end, cast(Any, model).target_vocab)
     return cast(GenerativeModel, model), checked_end, whole_number("max_length", max_length)
 
@@ -342,7 +344,7 @@ def _given(**reading: Any) -> dict[str, Any]:
     return {name: value for name, value in reading.items() if value is not None}
 
 
-def _divisor(length_penalty: LengthPenalty) -> Callable[[int], float]:
+def _divisor(length_penalty: LengthPenalty, max_length: int) -> Callable[[int], float]:
     """Return the function from a length to what log P is divided by."""
     if callable(length_penalty):
 
@@ -360,6 +362,11 @@ def _divisor(length_penalty: LengthPenalty) -> Callable[[int], float]:
         raise TypeError(f"length_penalty: expected a number, or a function of the length, got {_name(length_penalty)}")
     if not 0 <= length_penalty < math.inf:
         raise ValueError(f"length_penalty: expected a finite number of at least 0, got {length_penalty}")
+    try:
+        ((5 + max_length) / 6) ** length_penalty
+    except OverflowError as error:
+        wanted = f"one with which ((5 + max_length) / 6)^length_penalty is finite at max_length={max_length}"
+        raise ValueError(f"length_penalty: expected {wanted}, got {length_penalty}") from error
     return lambda length: ((5 + length) / 6) ** length_penalty
 
 

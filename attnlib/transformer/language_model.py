@@ -12,7 +12,7 @@ from attnlib.checks import whole_number
 from attnlib.masks import Mask, causal, from_tensor, padding, sliding_window
 from attnlib.positions import ALiBi, Learned, Rotary, check_positions, sinusoidal
 from attnlib.transformer.feed_forward import FeedForward, GatedFeedForward
-from attnlib.transformer.inputs import check_vocabulary, past_of
+from attnlib.transformer.inputs import check_next, check_vocabulary, past_of
 from attnlib.transformer.model import Encoder
 from attnlib.transformer.protocol import Decoding
 
@@ -294,13 +294,14 @@ class _Texts:
         self._read(prompts)
 
     def append(self, tokens: Tensor) -> None:
+        check_next(tokens, len(self.logits), self.model.vocab)
         self._read(tokens[:, None])
 
     def reorder(self, rows: Tensor) -> None:
-        self.logits = self.logits[rows]
-        self.missing = None if self.missing is None else self.missing[rows]
-        for layer in self.cache:
+        for layer in self.cache:  # first, since they check the rows
             layer.reorder(rows)
+        self.missing = None if self.missing is None else self.missing[rows]
+        self.logits = self.logits[rows]
 
     def _read(self, tokens: Tensor) -> None:
         mask = positions = None

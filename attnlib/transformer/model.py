@@ -17,6 +17,7 @@ from attnlib.scores import Scores
 from attnlib.transformer.inputs import (
     LayerCache,
     check_memory,
+    check_next,
     check_tokens,
     check_vocabulary,
     checked_token,
@@ -391,18 +392,19 @@ class _Targets:
         self.append(torch.full((len(source),), start, device=source.device))
 
     def append(self, tokens: Tensor) -> None:
+        check_next(tokens, len(self.sources), self.model.target_vocab)
         logits = self.model.decode(tokens[:, None], source_mask=self.source_mask, cache=self.cache)
         self.logits = logits[:, -1]
 
     def reorder(self, rows: Tensor) -> None:
-        sources, self.logits = self.sources[rows], self.logits[rows]
-        same = torch.equal(sources, self.sources)
-        for layer in self.cache:
+        for layer in self.cache:  # first, since they check the rows
             layer.past.reorder(rows)
-            if not same:
+        sources = self.sources[rows]
+        if not torch.equal(sources, self.sources):
+            for layer in self.cache:
                 layer.memory.reorder(rows)
-        if not same:
             self.sources, self.source_mask = sources, _of_rows(self.source_mask, len(self.cache[0].memory), rows)
+        self.logits = self.logits[rows]
 
 
 def _of_rows(mask: Mask | Tensor | None, S: int, rows: Tensor) -> Tensor | None:
