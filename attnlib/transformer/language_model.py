@@ -13,6 +13,7 @@ from attnlib.masks import Mask, causal, from_tensor, padding, sliding_window
 from attnlib.positions import ALiBi, Learned, Rotary, check_positions, sinusoidal
 from attnlib.transformer.feed_forward import FeedForward, GatedFeedForward
 from attnlib.transformer.inputs import check_next, check_vocabulary, past_of
+from attnlib.transformer.layers import checked_options
 from attnlib.transformer.model import Encoder
 from attnlib.transformer.protocol import Decoding
 
@@ -111,8 +112,8 @@ class LanguageModel(nn.Module):
         self.vocab, self.d_model = vocab, d_model
         self.window = None if window is None else whole_number("window", window)
         num_heads = whole_number("num_heads", num_heads)
-        self.positions = _positions(positions, d_model, num_heads, d_model // num_heads if d_k is None else d_k)
-        attention = dict(options.pop("attention", None) or {})
+        self.positions = _positions(positions, d_model, num_heads, d_k)
+        attention = checked_options(options.pop("attention", None))
         if "rotary" in attention:
             raise ValueError("attention: expected no rotary, which is given as positions=, got one")
         if isinstance(self.positions, Rotary):
@@ -315,13 +316,21 @@ class _Texts:
         self.logits = self.model._logits(x[:, -1])  # of the last ones only: a prompt's need much room
 
 
-def _positions(given: object, d_model: int, num_heads: int, d_k: int) -> str | Rotary | ALiBi | Learned:
+def _positions(given: object, d_model: int, num_heads: int, d_k: int | None) -> str | Rotary | ALiBi | Learned:
     """Return the positions, made where only their name was given, once they are known to fit."""
     if given == "rotary":
-        return Rotary(d_k)
+        if d_k is None and d_model % (2 * num_heads):
+            wanted = f"a multiple of 2 * num_heads = {2 * num_heads}, since rotary positions turn pairs of columns"
+            raise ValueError(f"d_model: expected {wanted}, got {d_model}; or give d_k and d_v")
+        return Rotary(d_model // num_heads if d_k is None else d_k)
     if given == "alibi":
         return ALiBi(num_heads)
-    if given == "sinusoidal" or isinstance(given, Rotary):  # of which the attention checks the size
+    if given == "sinusoidal":
+        return given
+    if isinstance(given, Rotary):
+        size = d_model // num_heads if d_k is None else d_k
+        if given.d_k != size:
+            raise ValueError(f"positions: expected Rotary of d_k = {size}, got {given}")
         return given
     if isinstance(given, ALiBi):
         if given.num_heads != num_heads:

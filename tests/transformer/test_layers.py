@@ -19,6 +19,7 @@ from attnlib.transformer import (
     EncoderLayer,
     FeedForward,
     GatedFeedForward,
+    LanguageModel,
     LayerCache,
     Residual,
 )
@@ -600,9 +601,28 @@ def test_a_decoder_turns_the_targets_tokens_alone(norm_first):
             call(x, positions=ONE, cache=kept)
 
 
-def test_what_attention_does_not_take_is_named():
-    with pytest.raises(TypeError, match="kv_heads"):
-        EncoderLayer(**SIZES, attention={"kv_heads": 1})
+@pytest.mark.parametrize(
+    "kind", [EncoderLayer, DecoderLayer, Encoder, Decoder, partial(LanguageModel, 5, positions="alibi")]
+)
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        *(
+            ({"attention": {name: 2}}, ValueError, f"attention: expected names among num_kv_heads, .* got '{name}'")
+            for name in ("kv_heads", "num_heads", "d_model", "d_k", "d_v", "key_width", "value_width", "device")
+        ),
+        ({"attention": ["num_kv_heads"]}, TypeError, "attention: expected a dict, as .* got list"),
+        ({"attention": "rotary"}, TypeError, "attention: expected a dict, as .* got str"),
+        ({"norm": nn.LayerNorm(D_MODEL)}, TypeError, "norm: expected a class or function .* got a module, LayerNorm"),
+        ({"norm": None}, TypeError, "norm: expected a class or function that makes a module, got NoneType"),
+        ({"norm": lambda size: abs}, TypeError, "norm: .* that makes a module, got one that makes builtin"),
+        ({"feed_forward": nn.Linear(8, 8)}, TypeError, "feed_forward: .* makes a module, got a module, Linear"),
+        ({"feed_forward": lambda *sizes: abs}, TypeError, "feed_forward: .* makes a module, got one that makes"),
+    ],
+)
+def test_parts_that_cannot_be_are_named(kind, options, error, message):
+    with pytest.raises(error, match=message):
+        kind(**{**{name: size for name, size in SIZES.items() if name != "num_layers"}, **options})
 
 
 @torch.no_grad()
