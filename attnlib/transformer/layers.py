@@ -163,7 +163,7 @@ class EncoderLayer(nn.Module):
             check_tokens("x", x, self.self_attention)
             past = past_of(None if cache is None else [cache], [self], x)
             if positions is not None:
-                self.self_attention._check_positions(positions, x)
+                self.self_attention.check_positions(positions, x)
             mask = Scores.of(mask, bias, scores_shape(x, past + x.shape[-2], self.self_attention), x.device)
             bias = None  # it is among the scores
         attend = partial(self.self_attention, mask=mask, bias=bias, positions=positions, cache=cache)
@@ -243,8 +243,8 @@ class DecoderLayer(nn.Module):
         # All checks come first: nothing must be computed, or written to the cache, before an error.
         check_tokens("x", x, self.self_attention)
         past, S = check_memory(memory, cache, [self], x)
-        if positions is not None:
-            self.self_attention._check_positions(positions, x)
+        if positions is not None and not isinstance(mask, Scores):
+            self.self_attention.check_positions(positions, x)
         own = Scores.of(mask, bias, scores_shape(x, past + x.shape[-2], self.self_attention), x.device)
         cross = Scores.of(memory_mask, None, scores_shape(x, S, self.cross_attention), x.device, "memory_mask")
         grows, remembered = (None, None) if cache is None else cache

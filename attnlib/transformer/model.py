@@ -87,7 +87,7 @@ class Encoder(nn.Module):
         check_tokens("x", x, attention)
         past = past_of(cache, self.layers, x)  # of all layers, before the first one writes to its cache
         if positions is not None:
-            attention._check_positions(positions, x)
+            attention.check_positions(positions, x)
         scores = Scores.of(mask, bias, scores_shape(x, past + x.shape[-2], attention), x.device)
         caches: Sequence[KVCache | None] = cache or [None] * len(self.layers)
         for layer, layer_cache in zip(self.layers, caches, strict=True):
@@ -143,7 +143,7 @@ class Decoder(nn.Module):
         check_tokens("x", x, first.self_attention)
         past, S = check_memory(memory, cache, self.layers, x)  # of all layers, before the first one writes to its cache
         if positions is not None:
-            first.self_attention._check_positions(positions, x)
+            first.self_attention.check_positions(positions, x)
         own = Scores.of(mask, bias, scores_shape(x, past + x.shape[-2], first.self_attention), x.device)
         cross = Scores.of(memory_mask, None, scores_shape(x, S, first.cross_attention), x.device, "memory_mask")
         caches: Sequence[LayerCache | None] = cache or [None] * len(self.layers)
