@@ -79,11 +79,12 @@ class LanguageModel(nn.Module):
 
     As Llama is built:
 
+    >>> from functools import partial
     >>> from attnlib.positions import Rotary
     >>> from attnlib.transformer import GatedFeedForward
     >>> llama = LanguageModel(
     ...     13, d_model=8, num_heads=2, d_ff=28, num_layers=1, positions=Rotary(4, base=500_000.0), dropout=0.0,
-    ...     share_embeddings=False, norm=torch.nn.RMSNorm, feed_forward=GatedFeedForward,
+    ...     share_embeddings=False, norm=partial(torch.nn.RMSNorm, eps=1e-5), feed_forward=GatedFeedForward,
     ...     attention={"num_kv_heads": 1},
     ... )
     >>> llama(tokens).shape

@@ -105,7 +105,7 @@ class EncoderLayer(nn.Module):
     >>> rotary = Rotary(4, base=500_000.0, scaling=Llama3(factor=8.0))
     >>> llama = EncoderLayer(
     ...     d_model=8, num_heads=2, d_ff=28, dropout=0.0, norm_first=True,
-    ...     norm=nn.RMSNorm, feed_forward=GatedFeedForward,
+    ...     norm=partial(nn.RMSNorm, eps=1e-5), feed_forward=GatedFeedForward,
     ...     attention={"num_kv_heads": 1, "rotary": rotary},
     ... )
     >>> llama(torch.randn(3, 5, 8), masks.causal()).shape
