@@ -30,6 +30,7 @@ tensor([[0, 0, 0, 1, 2],
 torch.Size([2, 5, 8])
 """
 
+import copy
 import math
 import sys
 from collections.abc import Sequence
@@ -281,6 +282,7 @@ class Rotary(nn.Module):
             positive_number("scaling.attention_factor", factor)
         else:
             turning, stretch, factor = tuple((base ** (-pairs / len(pairs))).tolist()), scaling, 1.0
+        self._rule = copy.deepcopy(scaling) if isinstance(scaling, Scaling) else None
         self._turns = _Turns(turning, stretch, factor if attention_factor is None else attention_factor, layout)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -338,7 +340,14 @@ class Rotary(nn.Module):
                     rows = _beside(positions, x) - first
                     return F.embedding(rows, torch.from_numpy(cos)), F.embedding(rows, torch.from_numpy(sin))
         places = _range(offset, x.shape[-2], x.device) if positions is None else _beside(positions, x)
-        return _tables(turns, places, x.dtype, x.device)
+        return _tables(turns, self._speeds_on(_with_float64(x.device)), places, x.dtype, x.device)
+
+    def _speeds_on(self, device: torch.device) -> Tensor:
+        """Return the radians a position of each pair, (n,): computed there, since a copy would wait for a GPU."""
+        if self.speeds is not None:
+            return torch.tensor(self.speeds, dtype=torch.float64, device=device)
+        pairs = torch.arange(self.columns // 2, dtype=torch.float64, device=device)
+        return self.base ** (-pairs / pairs.shape[0]) if self._rule is None else self._rule.speeds(pairs, self.base)
 
     def extra_repr(self) -> str:
         scaled = f"base={self.base}, scaling={self.scaling}" if self.speeds is None else "speeds=(…)"
@@ -362,7 +371,7 @@ def _checked_speeds(speeds: Sequence[float] | Tensor, pairs: int) -> tuple[float
 
 
 def _speeds_of_rule(rule: Scaling, pairs: np.ndarray, base: float) -> tuple[float, ...]:
-    """Ask the rule, once, and return the speeds as numbers, which nobody can change."""
+    """Ask the rule, and return the speeds as numbers, which nobody can change."""
     speeds = rule.speeds(pairs, base)
     if np.shape(speeds) != pairs.shape:
         wanted = f"a rule that returns a speed for each of {len(pairs)} pairs, {pairs.shape}"
@@ -386,9 +395,10 @@ class _Turns(NamedTuple):
     layout: str
 
 
-def _tables(turns: _Turns, positions: Tensor, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+def _tables(
+    turns: _Turns, speeds: Tensor, positions: Tensor, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """Return cos θ and, with the sign that it has in the equation, sin θ: positions (…, L) → (…, L, columns) each."""
-    speeds = torch.tensor(turns.speeds, dtype=torch.float64, device=_with_float64(device))
     angles = _angles(positions, speeds, turns.stretch)
     cos, sin = ((turns.factor * x).to(device, dtype) for x in (angles.cos(), angles.sin()))
     return _join_pairs(cos, cos, turns.layout), _join_pairs(-sin, sin, turns.layout)

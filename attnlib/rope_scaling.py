@@ -18,18 +18,22 @@ rule's:
 
 import math
 from dataclasses import KW_ONLY, dataclass
+from typing import TypeVar
 
 import numpy as np
+from torch import Tensor
 
 from attnlib.checks import positive_number
 
 __all__ = ["NTK", "Llama3", "Scaling", "YaRN"]
 
+Array = TypeVar("Array", np.ndarray, Tensor)
+
 
 class Scaling:
     """A rule for the speeds: what :class:`attnlib.positions.Rotary` takes as ``scaling``, beside a number.
 
-    One of your own is a class with one method, :meth:`speeds`. It is asked once, when the Rotary is made.
+    One of your own is a class with one method, :meth:`speeds`. The Rotary keeps a copy.
 
     >>> from attnlib.positions import Rotary
     >>> from attnlib.rope_scaling import Scaling
@@ -46,11 +50,12 @@ class Scaling:
         """What queries and keys are multiplied with as they are turned."""
         return 1.0
 
-    def speeds(self, pairs: np.ndarray, base: float) -> np.ndarray:
+    def speeds(self, pairs: Array, base: float) -> Array:
         """Return the radians a position of each of the n pairs, (n,).
 
         Args:
-            pairs: 0, 1, …, n − 1, in float64.
+            pairs: 0, 1, …, n − 1, in float64: an array of NumPy on a CPU, else a tensor, since a copy of numbers to a
+                GPU would wait for it. So a rule is made of what both have: operators and ``clip``.
             base: the slowest pair turns at nearly 1/base, before the rule.
         """
         raise NotImplementedError(f"scaling: expected a rule with a method speeds(pairs, base), got {self!r}")
@@ -85,7 +90,7 @@ class NTK(Scaling):
     def __post_init__(self) -> None:
         positive_number("factor", self.factor)
 
-    def speeds(self, pairs: np.ndarray, base: float) -> np.ndarray:
+    def speeds(self, pairs: Array, base: float) -> Array:
         n = pairs.shape[0]
         return (base * self.factor ** (n / max(n - 1, 1))) ** (-pairs / n)
 
@@ -140,7 +145,7 @@ class YaRN(Scaling):
     def attention_factor(self) -> float:
         return 0.1 * math.log(self.factor) + 1.0 if self.factor > 1 else 1.0
 
-    def speeds(self, pairs: np.ndarray, base: float) -> np.ndarray:
+    def speeds(self, pairs: Array, base: float) -> Array:
         if base <= 1:
             raise ValueError(f"base: expected more than 1 beside YaRN, got {base}")
         n = pairs.shape[0]
@@ -194,7 +199,7 @@ class Llama3(Scaling):
             wanted = f"more than low_freq_factor={self.low_freq_factor}"
             raise ValueError(f"high_freq_factor: expected {wanted}, got {self.high_freq_factor}")
 
-    def speeds(self, pairs: np.ndarray, base: float) -> np.ndarray:
+    def speeds(self, pairs: Array, base: float) -> Array:
         speeds = base ** (-pairs / pairs.shape[0])
         rounds = speeds * (self.original_max_position_embeddings / (2 * math.pi))
         kept = ((rounds - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)).clip(0, 1)
