@@ -166,7 +166,7 @@ class EncoderLayer(nn.Module):
                 self.self_attention.check_positions(positions, x)
             mask = Scores.of(mask, bias, scores_shape(x, past + x.shape[-2], self.self_attention), x.device)
             bias = None  # it is among the scores
-        attend = partial(self.self_attention, mask=mask, bias=bias, positions=positions, cache=cache)
+        attend = partial(self.self_attention, mask=mask, cache=cache, **_given(bias=bias, positions=positions))
         x = self.attention_residual(x, attend)
         return self.feed_forward_residual(x, self.feed_forward)
 
@@ -248,7 +248,7 @@ class DecoderLayer(nn.Module):
         own = Scores.of(mask, bias, scores_shape(x, past + x.shape[-2], self.self_attention), x.device)
         cross = Scores.of(memory_mask, None, scores_shape(x, S, self.cross_attention), x.device, "memory_mask")
         grows, remembered = (None, None) if cache is None else cache
-        attend = partial(self.self_attention, mask=own, positions=positions, cache=grows)
+        attend = partial(self.self_attention, mask=own, cache=grows, **_given(positions=positions))
         x = self.self_attention_residual(x, attend)
         x = self.cross_attention_residual(x, lambda x: self.cross_attention(x, memory, mask=cross, cache=remembered))
         return self.feed_forward_residual(x, self.feed_forward)
@@ -257,6 +257,11 @@ class DecoderLayer(nn.Module):
         """Begin to decode: project the memory (B, S, d_model) once for all steps, beside an empty past."""
         check_tokens("memory", memory, self.cross_attention)
         return LayerCache(KVCache(), self.cross_attention.remember(memory))
+
+
+def _given(**arguments: Any) -> dict[str, Any]:
+    """Return what is not None: an attention of one's own need not know the rest, or may add its own."""
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 def checked_options(attention: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -633,3 +633,20 @@ def test_a_part_of_the_feed_forward_net_is_a_net():
     assert torch.equal(net[1:](net[:1](x)), net(x))
     assert torch.equal(net[-1](net[:-1](x)), net(x))
     assert net.down is net[2]
+
+
+def test_an_attention_of_ones_own_is_given_only_what_was_given():
+    """It may add a bias of its own, or know no positions: graph attention does."""
+
+    class Own(MultiHeadAttention):
+        def forward(self, query, mask=None, *, cache=None):
+            return super().forward(query, mask=mask, bias=torch.zeros(query.shape[-2], query.shape[-2]), cache=cache)
+
+    layers = EncoderLayer(d_model=6, num_heads=2, d_ff=7).eval(), DecoderLayer(d_model=6, num_heads=2, d_ff=7).eval()
+    x, memory = torch.randn(2, 3, 6), torch.randn(2, 5, 6)
+    for layer, read in zip(layers, ([x], [x, memory]), strict=True):
+        expected = layer(*read, mask=masks.causal())
+        own = Own(2, 6, dropout=0.0).eval()
+        own.load_state_dict(layer.self_attention.state_dict())
+        layer.self_attention = own
+        assert_close(layer(*read, mask=masks.causal()), expected)
