@@ -1,7 +1,6 @@
 """Multi-head attention as a module: the paper's, with grouped heads, a cache, and weights on request."""
 
 from collections.abc import Callable, Collection
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -218,11 +217,11 @@ class MultiHeadAttention(nn.Module):
         if isinstance(cache, Memory):
             keys, values = cache.read(queries)
         else:
-            past = 0 if cache is None else cache.length
-            where = {"offset": past} if positions is None else {"positions": positions}
-            keys, values = self._keys_and_values(key, value, **where)
-            if self.rotary is not None:
-                queries = self.rotary(queries, **where)
+            first = 0 if cache is None else cache.length
+            where = first if positions is None else positions
+            queries = self._turned(queries, where)
+            keys, values = self._keys_and_values(key, value)
+            keys = self._turned(keys, where)
             if cache is not None:
                 keys, values = cache.append(keys, values, self)
                 if cache.window is not None:
@@ -273,13 +272,21 @@ class MultiHeadAttention(nn.Module):
             checks.nothing_beside_jagged("key", remember=True)
         return Memory(*self._keys_and_values(key, value), layer=self)
 
-    def _keys_and_values(self, key: Tensor, value: Tensor, **where: Any) -> tuple[Tensor, Tensor]:
-        """Project to keys (B, H_kv, S, d_k) and values (B, H_kv, S, d_v); ``where`` they stand, rotary is told."""
+    def _keys_and_values(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Project to keys (B, H_kv, S, d_k) and values (B, H_kv, S, d_v)."""
         keys = _split(_projected(self.wk, key, "key"), self.d_k)
         values = _split(_projected(self.wv, value, "value"), self.d_v)
         if self.k_norm is not None:
             keys = self.k_norm(keys)
-        return (keys if self.rotary is None else self.rotary(keys, **where)), values
+        return keys, values
+
+    def _turned(self, heads: Tensor, positions: Tensor | int) -> Tensor:
+        """Turn queries or keys (B, H, L, d_k) by their positions; a number is that of the first."""
+        if self.rotary is None:
+            return heads
+        if isinstance(positions, Tensor):
+            return self.rotary(heads, positions=positions)
+        return self.rotary(heads, positions)
 
     def _checked(
         self,
@@ -310,8 +317,8 @@ class MultiHeadAttention(nn.Module):
         batch, L, S = query.shape[:-2], query.shape[-2], key.shape[-2]
         if self.rotary is not None and L != S:
             raise ValueError(f"key: rotary positions are for self-attention; expected S = {L}, got {S}")
-        if positions is not None:
-            self._check_positions(positions, query)
+        if positions is not None and not isinstance(mask, Scores):  # else a layer, or a stack of them, has checked
+            self.check_positions(positions, query)
         if cache is not None:
             cache.check_belongs(self)
             if not cache.serves(batch):
@@ -324,8 +331,20 @@ class MultiHeadAttention(nn.Module):
             S = cache.length + (S if isinstance(cache, KVCache) else 0)
         return key, value, Scores.of(mask, bias, (*batch, self.num_heads, L, S), query.device)
 
-    def _check_positions(self, positions: Tensor, query: Tensor) -> None:
-        """Check that there is something to read positions, and that they fit the tokens (…, L, d_model)."""
+    def check_positions(self, positions: Tensor, query: Tensor) -> None:
+        """Check that there is something to read ``positions``, and that they fit the tokens (…, L, d_model).
+
+        Raises:
+            ValueError: if the layer has no rotary positions, or these do not fit.
+            TypeError: if they are not whole numbers.
+
+        >>> import torch
+        >>> from attnlib import MultiHeadAttention
+        >>> attend = MultiHeadAttention(num_heads=2, d_model=8)
+        >>> attend.check_positions(torch.arange(5), torch.zeros(3, 5, 8))
+        Traceback (most recent call last):
+        ValueError: positions: expected None, since the layer has no rotary that would read them, got Tensor
+        """
         if self.rotary is None:
             found = type(positions).__name__
             raise ValueError(

@@ -30,12 +30,13 @@ tensor([[0, 0, 0, 1, 2],
 torch.Size([2, 5, 8])
 """
 
+import copy
 import math
 import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from numbers import Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -45,7 +46,7 @@ from torch import Tensor, nn
 from attnlib.biases import ByDistance, spread
 from attnlib.checks import finite_number, positive_number, whole_number
 from attnlib.modes import is_plain
-from attnlib.rope_scaling import NTK, Array, Llama3, Scaling, YaRN
+from attnlib.rope_scaling import NTK, Llama3, Scaling, YaRN
 
 __all__ = [
     "NTK", "ALiBi", "Learned", "Llama3", "Rotary", "T5RelativeBias", "YaRN", "alibi", "alibi_slopes", "sinusoidal",
@@ -171,7 +172,7 @@ class Learned(nn.Module):
         if positions is not None:
             check_positions(positions, length, device=self.weight.device)
             # Reading elements would synchronise with a GPU.
-            if is_plain(positions) and positions.is_cpu:
+            if positions.numel() and positions.is_cpu and is_plain(positions):
                 first, last = _ends(positions)
                 if first < 0 or last >= self.max_length:
                     wrong = first if first < 0 else last
@@ -209,6 +210,8 @@ class Rotary(nn.Module):
         half-split       pair       0 1 2 0 1 2        i with i + d_k/2: GPT-NeoX, Hugging Face's Llama
         interleaved      pair       0 0 1 1 2 2        neighbours: the paper, GPT-J, Meta's Llama
 
+    Its settings stay: for others, make a new one.
+
     Args:
         d_k: the size of a query and of a key in each head.
         base: the slowest pair turns at nearly 1/base radians a position.
@@ -225,8 +228,8 @@ class Rotary(nn.Module):
 
     Raises:
         ValueError: if the columns that turn are odd or more than ``d_k``, ``base``, ``scaling`` or
-            ``attention_factor`` is not finite and above 0, ``layout`` is another, or ``speeds`` do not fit or stand
-            beside ``base`` or ``scaling``.
+            ``attention_factor`` is not finite and above 0, ``layout`` is another, ``speeds`` do not fit or stand
+            beside ``base`` or ``scaling``, or a rule returns other than a finite speed for each pair.
         TypeError: if a size is not a whole number, or another argument is not a number.
 
     >>> import torch
@@ -236,6 +239,8 @@ class Rotary(nn.Module):
     tensor([[1.0000, 0.0000],
             [0.5403, 0.8415]])
     """
+
+    _MADE_WITH = ("d_k", "base", "scaling", "layout", "columns", "speeds", "attention_factor")
 
     def __init__(
         self,
@@ -255,13 +260,11 @@ class Rotary(nn.Module):
             wanted = "an even number of at least 2" if name == "d_k" else f"an even number of at most d_k = {d_k}"
             raise ValueError(f"{name}: expected {wanted}, got {columns}")
         positive_number("base", base)
-        if isinstance(scaling, Scaling):
-            scaling.speeds(np.arange(columns // 2, dtype=np.float64), base)  # what it raises, it raises here
-        elif isinstance(scaling, Real):
-            positive_number("scaling", scaling)
-        else:
+        if not isinstance(scaling, Real | Scaling):
             found = type(scaling).__name__
             raise TypeError(f"scaling: expected a number, or a rule such as Llama3(…), YaRN(…) or NTK(…), got {found}")
+        if not isinstance(scaling, Scaling):
+            positive_number("scaling", scaling)
         if layout not in ("half-split", "interleaved"):
             raise ValueError(f"layout: expected 'half-split' or 'interleaved', got {layout!r}")
         if speeds is not None and (base, scaling) != (10_000.0, 1.0):
@@ -271,6 +274,21 @@ class Rotary(nn.Module):
         self.d_k, self.base, self.scaling, self.layout, self.columns = d_k, base, scaling, layout, columns
         self.speeds = None if speeds is None else _checked_speeds(speeds, columns // 2)
         self.attention_factor = attention_factor
+        pairs = np.arange(columns // 2, dtype=np.float64)
+        if self.speeds is not None:
+            turning, stretch, factor = self.speeds, 1.0, 1.0
+        elif isinstance(scaling, Scaling):
+            turning, stretch, factor = _speeds_of_rule(scaling, pairs, base), 1.0, scaling.attention_factor
+            positive_number("scaling.attention_factor", factor)
+        else:
+            turning, stretch, factor = tuple((base ** (-pairs / len(pairs))).tolist()), scaling, 1.0
+        self._rule = copy.deepcopy(scaling) if isinstance(scaling, Scaling) else None
+        self._turns = _Turns(turning, stretch, factor if attention_factor is None else attention_factor, layout)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "_turns" in self.__dict__ and name in self._MADE_WITH:
+            raise AttributeError(f"{name}: expected what the Rotary was made with; make a new one")
+        super().__setattr__(name, value)
 
     def forward(self, x: Tensor, offset: int = 0, *, positions: Tensor | None = None) -> Tensor:
         """Turn ``x`` (…, L, d_k), whose first row stands at position ``offset``; with a cache, ``len(cache)``.
@@ -309,7 +327,7 @@ class Rotary(nn.Module):
 
     def _cos_and_sin(self, x: Tensor, offset: int, positions: Tensor | None) -> tuple[Tensor, Tensor]:
         # Not buffers: those would be rounded when the module is cast to half precision.
-        turns = _Turns(self.columns, self.base, self.scaling, self.speeds, self.attention_factor, self.layout)
+        turns = self._turns
         if x.is_cpu and type(x) is Tensor and not torch.compiler.is_compiling():
             dtype = np.float64 if x.dtype == torch.float64 else np.float32
             if positions is None:
@@ -322,7 +340,14 @@ class Rotary(nn.Module):
                     rows = _beside(positions, x) - first
                     return F.embedding(rows, torch.from_numpy(cos)), F.embedding(rows, torch.from_numpy(sin))
         places = _range(offset, x.shape[-2], x.device) if positions is None else _beside(positions, x)
-        return _tables(turns, places, x.dtype, x.device)
+        return _tables(turns, self._speeds_on(_with_float64(x.device)), places, x.dtype, x.device)
+
+    def _speeds_on(self, device: torch.device) -> Tensor:
+        """Return the radians a position of each pair, (n,): computed there, since a copy would wait for a GPU."""
+        if self.speeds is not None:
+            return torch.tensor(self.speeds, dtype=torch.float64, device=device)
+        pairs = torch.arange(self.columns // 2, dtype=torch.float64, device=device)
+        return self.base ** (-pairs / pairs.shape[0]) if self._rule is None else self._rule.speeds(pairs, self.base)
 
     def extra_repr(self) -> str:
         scaled = f"base={self.base}, scaling={self.scaling}" if self.speeds is None else "speeds=(…)"
@@ -345,6 +370,17 @@ def _checked_speeds(speeds: Sequence[float] | Tensor, pairs: int) -> tuple[float
     return tuple(speeds)
 
 
+def _speeds_of_rule(rule: Scaling, pairs: np.ndarray, base: float) -> tuple[float, ...]:
+    """Ask the rule, and return the speeds as numbers, which nobody can change."""
+    speeds = rule.speeds(pairs, base)
+    if np.shape(speeds) != pairs.shape:
+        wanted = f"a rule that returns a speed for each of {len(pairs)} pairs, {pairs.shape}"
+        raise ValueError(f"scaling: expected {wanted}, got {np.shape(speeds)} of {rule}")
+    if not np.isfinite(speeds).all():
+        raise ValueError(f"scaling: expected a rule that returns finite speeds, got {speeds} of {rule}")
+    return tuple(speeds.tolist())
+
+
 def _beside(positions: Tensor, x: Tensor) -> Tensor:
     """(L,) as it is; (B, L) → (B, 1, …, 1, L), to stand beside x (B, …, L, d_k)."""
     return positions if positions.dim() == 1 else positions.unflatten(0, (-1, *[1] * (x.dim() - 3)))
@@ -353,38 +389,16 @@ def _beside(positions: Tensor, x: Tensor) -> Tensor:
 class _Turns(NamedTuple):
     """What says how far a token is turned, its position apart."""
 
-    columns: int
-    base: float
-    scaling: float | Scaling
-    own_speeds: tuple[float, ...] | None
-    own_factor: float | None
+    speeds: tuple[float, ...]  # radians a position of each pair
+    stretch: float  # what positions are divided by
+    factor: float  # what queries and keys are multiplied with
     layout: str
 
-    def speeds(self, pairs: Array) -> Array:
-        """Return the radians a position of each of the pairs 0, 1, …, n − 1."""
-        if isinstance(self.scaling, Scaling):
-            return self.scaling.speeds(pairs, self.base)
-        return self.base ** (-pairs / pairs.shape[0])
 
-    @property
-    def stretch(self) -> float:
-        """What positions are divided by: a rule changes the speeds instead."""
-        return 1.0 if isinstance(self.scaling, Scaling) else self.scaling
-
-    @property
-    def factor(self) -> float:
-        if self.own_factor is not None:
-            return self.own_factor
-        return self.scaling.attention_factor if isinstance(self.scaling, Scaling) else 1.0
-
-
-def _tables(turns: _Turns, positions: Tensor, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+def _tables(
+    turns: _Turns, speeds: Tensor, positions: Tensor, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """Return cos θ and, with the sign that it has in the equation, sin θ: positions (…, L) → (…, L, columns) each."""
-    where = _with_float64(device)
-    if turns.own_speeds is None:
-        speeds = turns.speeds(torch.arange(turns.columns // 2, dtype=torch.float64, device=where))
-    else:
-        speeds = torch.tensor(turns.own_speeds, dtype=torch.float64, device=where)
     angles = _angles(positions, speeds, turns.stretch)
     cos, sin = ((turns.factor * x).to(device, dtype) for x in (angles.cos(), angles.sin()))
     return _join_pairs(cos, cos, turns.layout), _join_pairs(-sin, sin, turns.layout)
@@ -399,8 +413,7 @@ def _remembered_tables(
     In NumPy: a tensor made in inference mode, or inside a transform of torch.func, is of no use outside. And on a CPU
     only: elsewhere a tensor belongs to a stream, or to the graph that captures it.
     """
-    pairs = np.arange(turns.columns // 2, dtype=np.float64)
-    speeds = turns.speeds(pairs) if turns.own_speeds is None else np.array(turns.own_speeds)
+    speeds = np.array(turns.speeds)
     halves = [-speeds, speeds]
     signed = np.concatenate(halves) if turns.layout == "half-split" else np.stack(halves, axis=-1).ravel()
     angles = np.outer(np.arange(start, start + length) / turns.stretch, signed)

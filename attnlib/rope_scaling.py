@@ -4,16 +4,20 @@ Pair i of n pairs of columns turns base^(−i/n) radians a position. Fast pairs 
 only a part of their round in training, and a longer text would turn them to angles that are new to the model. So each
 rule divides the speed of the slowest pairs by a factor, and leaves the fastest as they are.
 
-Arguments have the names of Hugging Face's ``rope_parameters``, so that these may be given as they are:
+Arguments have the names of Hugging Face's ``rope_parameters``. Of these, ``rope_type`` says which rule,
+``rope_theta`` is the Rotary's ``base``, and ``attention_factor``, where there is one, its own; the others are the
+rule's:
 
 >>> from attnlib.positions import Llama3, Rotary
->>> rope = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
->>> Rotary(128, base=500_000.0, scaling=Llama3(**rope)).scaling.factor
+>>> rope = {"rope_type": "llama3", "rope_theta": 500_000.0, "factor": 8.0, "low_freq_factor": 1.0,
+...         "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+>>> rule = Llama3(**{name: value for name, value in rope.items() if name not in ("rope_type", "rope_theta")})
+>>> Rotary(128, base=rope["rope_theta"], scaling=rule).scaling.factor
 8.0
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -29,7 +33,7 @@ Array = TypeVar("Array", np.ndarray, Tensor)
 class Scaling:
     """A rule for the speeds: what :class:`attnlib.positions.Rotary` takes as ``scaling``, beside a number.
 
-    One of your own is a class with one method, :meth:`speeds`. It must not change once it is in use.
+    One of your own is a class with one method, :meth:`speeds`. The Rotary keeps a copy.
 
     >>> from attnlib.positions import Rotary
     >>> from attnlib.rope_scaling import Scaling
@@ -50,11 +54,11 @@ class Scaling:
         """Return the radians a position of each of the n pairs, (n,).
 
         Args:
-            pairs: 0, 1, …, n − 1, in float64: an array of NumPy on a CPU, else a tensor. So a rule is made of what both
-                have: operators and ``clip``.
+            pairs: 0, 1, …, n − 1, in float64: an array of NumPy on a CPU, else a tensor, since a copy of numbers to a
+                GPU would wait for it. So a rule is made of what both have: operators and ``clip``.
             base: the slowest pair turns at nearly 1/base, before the rule.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"scaling: expected a rule with a method speeds(pairs, base), got {self!r}")
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,8 @@ class YaRN(Scaling):
         truncate: widen ``low`` and ``high`` to whole numbers; GPT-OSS does not.
 
     Raises:
-        ValueError: if a number is not finite and above 0, or the base of the Rotary is 1 or less.
+        ValueError: if a number is not finite and above 0, ``beta_fast`` is below ``beta_slow``, or the base of the
+            Rotary is 1 or less.
         TypeError: if one is not a number.
 
     >>> from attnlib.positions import Rotary, YaRN
@@ -125,6 +130,7 @@ class YaRN(Scaling):
 
     factor: float
     original_max_position_embeddings: float
+    _: KW_ONLY
     beta_fast: float = 32.0
     beta_slow: float = 1.0
     truncate: bool = True
@@ -132,6 +138,8 @@ class YaRN(Scaling):
     def __post_init__(self) -> None:
         for name in ("factor", "original_max_position_embeddings", "beta_fast", "beta_slow"):
             positive_number(name, getattr(self, name))
+        if self.beta_fast < self.beta_slow:
+            raise ValueError(f"beta_fast: expected at least beta_slow={self.beta_slow}, got {self.beta_fast}")
 
     @property
     def attention_factor(self) -> float:
@@ -179,6 +187,7 @@ class Llama3(Scaling):
     """
 
     factor: float
+    _: KW_ONLY
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_max_position_embeddings: float = 8192

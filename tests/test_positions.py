@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -571,9 +572,62 @@ def test_rules_may_be_ones_own():
     assert_close(Rotary(WIDTH, scaling=Halved(), attention_factor=1.0)(x, 6), Rotary(WIDTH, scaling=2.0)(x, 6))
 
 
+def test_a_rule_that_changes_later_changes_nothing():
+    @dataclass  # which cannot be hashed
+    class Slowed(Scaling):
+        factor: float
+
+        def speeds(self, pairs, base):
+            return base ** (-pairs / pairs.shape[0]) / self.factor
+
+    rule, x = Slowed(2.0), draw(B, L, WIDTH)
+    rotary = Rotary(WIDTH, scaling=rule)
+    assert_close(rotary(x, 6), Rotary(WIDTH, scaling=2.0)(x, 6))
+    rule.factor = 5.0
+    assert_close(rotary(x, 6), Rotary(WIDTH, scaling=2.0)(x, 6))
+    assert_close(torch.compile(rotary, backend="eager")(x, 6), Rotary(WIDTH, scaling=2.0)(x, 6))
+    assert_close(Rotary(WIDTH, scaling=rule)(x, 6), Rotary(WIDTH, scaling=5.0)(x, 6))
+
+
+class Returns(Scaling):
+    def __init__(self, speeds, attention_factor=1.0):
+        self.found, self.factor = speeds, attention_factor
+
+    @property
+    def attention_factor(self):
+        return self.factor
+
+    def speeds(self, pairs, base):
+        return self.found
+
+
+@pytest.mark.parametrize("name", ["d_k", "base", "scaling", "layout", "columns", "speeds", "attention_factor"])
+def test_what_has_no_effect_once_it_is_made_cannot_be_assigned(name):
+    rotary = Rotary(WIDTH)
+    with pytest.raises(AttributeError, match=f"{name}: expected what the Rotary was made with; make a new one"):
+        setattr(rotary, name, getattr(rotary, name))
+    rotary.eval()
+    copy.deepcopy(rotary).train()
+
+
+def test_learned_positions_of_no_example_are_none():
+    assert Learned(4, 7)(3, positions=torch.zeros(0, 3, dtype=torch.int64)).shape == (0, 3, 7)
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
+        (lambda: Rotary(8, scaling=Scaling()), NotImplementedError, r"scaling: expected a rule with a method speeds\("),
+        (lambda: Rotary(8, scaling=Returns(np.ones(1))), ValueError, r"scaling: .* 4 pairs, \(4,\), got \(1,\)"),
+        (lambda: Rotary(8, scaling=Returns(None)), ValueError, r"scaling: .* 4 pairs, \(4,\), got \(\)"),
+        (lambda: Rotary(4, scaling=Returns(np.array([1, np.inf]))), ValueError, "scaling: expected .* finite speeds"),
+        (lambda: Rotary(4, scaling=Returns(np.ones(2), 0.0)), ValueError, "scaling.attention_factor: .* got 0.0"),
+        (
+            lambda: YaRN(4.0, 4096, beta_fast=1.0, beta_slow=32.0),
+            ValueError,
+            "beta_fast: expected at least beta_slow=32.0, got 1.0",
+        ),
+        (lambda: YaRN(4.0, 4096, 32.0, 1.0), TypeError, "positional arguments"),
         (lambda: Rotary(4, columns=3), ValueError, "columns: expected an even number of at most d_k = 4, got 3"),
         (lambda: Rotary(4, columns=6), ValueError, "columns: expected an even number of at most d_k = 4, got 6"),
         (lambda: Rotary(4, columns=0), ValueError, "columns: expected at least 1, got 0"),
@@ -713,13 +767,6 @@ def test_rotaries_do_not_take_one_anothers_tables():
                 assert_close(found, complex_rotation(x[:rows], offset, **wanted))
                 single = Rotary(WIDTH, **settings)(x[:rows].float(), offset)
                 assert_close(single, found.float())
-
-
-def test_changed_settings_count():
-    x, rotary = draw(L, WIDTH), Rotary(WIDTH)
-    rotary(x)
-    rotary.base = 500.0
-    assert_close(rotary(x), complex_rotation(x, 0, 500, "half-split"))
 
 
 FOREIGN = {

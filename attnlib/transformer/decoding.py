@@ -27,7 +27,7 @@ class Hypothesis(NamedTuple):
     """What a beam search found: a target, or how a prompt goes on."""
 
     tokens: Tensor  # (L,), without start, prompt and end
-    score: float  # log P(tokens, end | source), divided by the length penalty
+    score: float  # log P(tokens, end | source), or log P(tokens | source) if cut; divided by the length penalty
 
 
 @torch.no_grad()
@@ -161,14 +161,15 @@ def beam_search(
     source_mask: Mask | Tensor | None = None,
     prompt_mask: Tensor | None = None,
 ) -> list[list[Hypothesis]]:
-    """Keep the ``beam`` likeliest beginnings at each step, and return those that end.
+    """Keep the ``beam`` likeliest beginnings at each step, and return the best of those that end or are cut.
 
     A beginning that is among the likeliest and ends leaves the beam, and the next one takes its place. An example is
-    done when ``beam`` of its hypotheses have ended, or more with the last step; the best of them are returned, as by
-    Hugging Face with ``early_stopping=True``. They are ordered by score (Wu et al., 2016, equation 14, without
-    coverage)::
+    done when ``beam`` of its hypotheses have ended. If it is not by ``max_length``, its beginnings are cut there and
+    ranked together with what has ended, so that a likely text that is too long is not lost to an unlikely short one.
+    Hugging Face does the same with ``early_stopping=True``. Hypotheses are ordered by score (Wu et al., 2016,
+    equation 14, without coverage)::
 
-        score = log P(target | source) / ((5 + length) / 6)^length_penalty        the end token counts
+        score = log P(target | source) / ((5 + length) / 6)^length_penalty        an end token counts
 
     The defaults are those of "Attention Is All You Need" (Vaswani et al., 2017, section 6.1), whose ``max_length`` is
     the source's length + 50. With ``beam=1`` it writes what :func:`greedy_search` writes,
@@ -188,8 +189,7 @@ def beam_search(
         prompt_mask: (B, S), which tokens of the prompts are real, as in :meth:`LanguageModel.begin`.
 
     Returns:
-        For each example its hypotheses, best first, at most ``beam``. Where none has ended by ``max_length``, those
-        that were cut there.
+        For each example its hypotheses, best first, at most ``beam``. One of ``max_length`` tokens was cut.
 
     Raises:
         ValueError: as :func:`greedy_search` does; too if ``length_penalty`` is, or returns, no number that is finite
@@ -205,7 +205,7 @@ def beam_search(
     [True, True, True]
     """
     model, end, max_length = _checked(model, end, max_length)
-    beam, divisor = whole_number("beam", beam), _divisor(length_penalty)
+    beam, divisor = whole_number("beam", beam), _divisor(length_penalty, max_length)
     with _evaluating(model):
         reading = _given(start=start, source_mask=source_mask, prompt_mask=prompt_mask)
         texts = model.begin(source, max_length=max_length, **reading)
@@ -223,21 +223,26 @@ def beam_search(
             best, places = candidates.topk(min(2 * beam, candidates.shape[1]), dim=1)
             _check_finite(best[:, 0])
             penalty = divisor(length)
+            unfinished = [example for example in examples if not example.done]
             rows = [
                 beam * b + origin
                 for b, example in enumerate(examples)
                 for origin in example.grow(best[b].tolist(), places[b].tolist(), end, model.target_vocab, penalty)
             ]
-            if length == max_length or all(example.done for example in examples):
+            if length == max_length:
+                for example in unfinished:
+                    example.cut(penalty)
+                break
+            if all(example.done for example in examples):
                 break
             texts.reorder(torch.tensor(rows, device=source.device))
             last = [tokens[-1] for example in examples for tokens in example.beginnings]
             texts.append(torch.tensor(last, device=source.device))
-    return [example.result(source.device, penalty) for example in examples]
+    return [example.result(source.device) for example in examples]
 
 
 class _Example:
-    """The beam of one example: the beginnings that are kept, and the hypotheses that have ended."""
+    """The beam of one example: the beginnings that are kept, and the hypotheses that have ended or were cut."""
 
     def __init__(self, beam: int):
         self.beam = beam
@@ -267,14 +272,15 @@ class _Example:
         self.scores, origins, self.beginnings = map(list, zip(*kept, strict=True))
         return origins
 
-    def result(self, device: torch.device, penalty: float) -> list[Hypothesis]:
-        """Return what has ended; where nothing has, what was cut."""
-        cut = [(score / penalty, tokens) for score, tokens in zip(self.scores, self.beginnings, strict=True)]
-        best_first = sorted(self.ended or cut, key=lambda hypothesis: -hypothesis[0])
+    def cut(self, penalty: float) -> None:
+        """Let the beginnings that are kept be hypotheses as they are."""
+        found = zip(self.scores, self.beginnings, strict=True)
+        self.ended += [(score / penalty, tokens) for score, tokens in found if score > -math.inf]
+
+    def result(self, device: torch.device) -> list[Hypothesis]:
+        best_first = sorted(self.ended, key=lambda hypothesis: -hypothesis[0])[: self.beam]
         return [
-            Hypothesis(torch.tensor(tokens, dtype=torch.int64, device=device), score)
-            for score, tokens in best_first[: self.beam]
-            if score > -math.inf
+            Hypothesis(torch.tensor(tokens, dtype=torch.int64, device=device), score) for score, tokens in best_first
         ]
 
 
@@ -327,6 +333,8 @@ def _checked(given: Any, end: int | None, max_length: int) -> tuple[GenerativeMo
     model: Any = getattr(given, "_orig_mod", given)  # torch.compile wraps it, and compiles its forward alone
     if not (isinstance(model, nn.Module) and hasattr(model, "begin")):
         raise TypeError(f"model: expected a Transformer, a LanguageModel, or another with begin(), got {_name(given)}")
+    if not hasattr(model, "target_vocab"):
+        raise TypeError(f"model: expected one with a number target_vocab, beside begin(), got {_name(given)}")
     checked_end = -1 if end is None else checked_token("end", end, cast(Any, model).target_vocab)
     return cast(GenerativeModel, model), checked_end, whole_number("max_length", max_length)
 
@@ -336,7 +344,7 @@ def _given(**reading: Any) -> dict[str, Any]:
     return {name: value for name, value in reading.items() if value is not None}
 
 
-def _divisor(length_penalty: LengthPenalty) -> Callable[[int], float]:
+def _divisor(length_penalty: LengthPenalty, max_length: int) -> Callable[[int], float]:
     """Return the function from a length to what log P is divided by."""
     if callable(length_penalty):
 
@@ -354,6 +362,11 @@ def _divisor(length_penalty: LengthPenalty) -> Callable[[int], float]:
         raise TypeError(f"length_penalty: expected a number, or a function of the length, got {_name(length_penalty)}")
     if not 0 <= length_penalty < math.inf:
         raise ValueError(f"length_penalty: expected a finite number of at least 0, got {length_penalty}")
+    try:
+        ((5 + max_length) / 6) ** length_penalty
+    except OverflowError as error:
+        wanted = f"one with which ((5 + max_length) / 6)^length_penalty is finite at max_length={max_length}"
+        raise ValueError(f"length_penalty: expected {wanted}, got {length_penalty}") from error
     return lambda length: ((5 + length) / 6) ** length_penalty
 
 

@@ -22,6 +22,9 @@ class FeedForward(nn.Sequential):
         activation: makes the activation: :class:`torch.nn.GELU` in BERT, GPT and ViT.
         bias: whether the maps add a bias.
 
+    Attributes:
+        down: the second map, whose output the residual connection adds.
+
     Raises:
         ValueError: if a size is less than 1.
         TypeError: if a size is not a whole number.
@@ -39,6 +42,14 @@ class FeedForward(nn.Sequential):
         _reset(first, second)
         super().__init__(first, activation(), second)
 
+    @property
+    def down(self) -> nn.Module:
+        return self[2]
+
+    def __getitem__(self, index: slice | int) -> nn.Module:
+        """Return a part; several are a :class:`torch.nn.Sequential`, which is made of parts as this class is not."""
+        return nn.Sequential(*self)[index]
+
 
 class GatedFeedForward(nn.Module):
     """A feed-forward net whose hidden units are each multiplied with a gate: SwiGLU, as in Llama.
@@ -52,6 +63,11 @@ class GatedFeedForward(nn.Module):
         d_ff: the number of hidden units. With ⅔ of it there are as many weights as in a :class:`FeedForward`.
         activation: makes the activation: :class:`torch.nn.GELU` gives GEGLU, as in Gemma and T5 1.1.
         bias: whether the three maps add a bias.
+
+    Attributes:
+        gate: the map of the gates.
+        up: the map of what they are multiplied with.
+        down: the last map, whose output the residual connection adds.
 
     Raises:
         ValueError: if a size is less than 1.

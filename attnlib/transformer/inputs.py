@@ -28,13 +28,29 @@ class LayerCache(NamedTuple):
 
 def check_vocabulary(name: str, tokens: Tensor, vocab: int, axes: Sequence[int] = (1, 2)) -> None:
     """Check that these are tokens (B, L), or (L,), L of at least 1: whole numbers from 0 to vocab − 1."""
+    _check_numbers(name, tokens)
+    if tokens.dim() not in axes or tokens.shape[-1] == 0:
+        wanted = "(B, L), or (L,)," if 1 in axes else "(B, L)"
+        raise ValueError(f"{name}: expected {wanted} with L of at least 1, got {tuple(tokens.shape)}")
+    _check_range(name, tokens, vocab)
+
+
+def check_next(tokens: Tensor, texts: int, vocab: int) -> None:
+    """Check that these are the tokens (N,) that come next in N texts."""
+    _check_numbers("tokens", tokens)
+    if tokens.shape != (texts,):
+        raise ValueError(f"tokens: expected one for each of {texts} texts, ({texts},), got {tuple(tokens.shape)}")
+    _check_range("tokens", tokens, vocab)
+
+
+def _check_numbers(name: str, tokens: Tensor) -> None:
     if not isinstance(tokens, Tensor):
         raise TypeError(f"{name}: expected a tensor, got {type(tokens).__name__}")
     if tokens.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"{name}: expected tokens as int64 or int32, got {tokens.dtype}")
-    if tokens.dim() not in axes or tokens.shape[-1] == 0:
-        wanted = "(B, L), or (L,)," if 1 in axes else "(B, L)"
-        raise ValueError(f"{name}: expected {wanted} with L of at least 1, got {tuple(tokens.shape)}")
+
+
+def _check_range(name: str, tokens: Tensor, vocab: int) -> None:
     # Reading elements would synchronise with a GPU.
     if is_plain(tokens) and tokens.device.type == "cpu" and tokens.numel():
         smallest, largest = (int(x) for x in tokens.aminmax())

@@ -1,7 +1,7 @@
 """A decoder-only language model: tokens in, the logits of the next ones out."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,9 @@ from attnlib.cache import KVCache
 from attnlib.checks import whole_number
 from attnlib.masks import Mask, causal, from_tensor, padding, sliding_window
 from attnlib.positions import ALiBi, Learned, Rotary, check_positions, sinusoidal
-from attnlib.transformer.inputs import check_vocabulary, past_of
+from attnlib.transformer.feed_forward import FeedForward, GatedFeedForward
+from attnlib.transformer.inputs import check_next, check_vocabulary, past_of
+from attnlib.transformer.layers import checked_options
 from attnlib.transformer.model import Encoder
 from attnlib.transformer.protocol import Decoding
 
@@ -51,11 +53,14 @@ class LanguageModel(nn.Module):
         share_embeddings: one matrix for tokens and logits. Without it, two.
         norm_first: pre-norm, or the paper's post-norm.
         options: other parts of its layers, as :class:`EncoderLayer` takes them: ``norm``, ``feed_forward``, and
-            ``attention``, where ``{"num_kv_heads": 2}`` makes grouped heads.
+            ``attention``, where ``{"num_kv_heads": 2}`` makes grouped heads. A ``feed_forward`` of your own keeps the
+            weights that it drew itself, since the model cannot know which of its maps ends in the residual connection.
 
     Attributes:
         stack: the :class:`Encoder`.
         embedding: the table of the tokens.
+        positions: ``"sinusoidal"``, or the module or rule that was given or named. The layers are made for it, so it
+            stays.
 
     Raises:
         ValueError: if sizes do not fit each other, or ``positions`` is another name.
@@ -74,11 +79,12 @@ class LanguageModel(nn.Module):
 
     As Llama is built:
 
+    >>> from functools import partial
     >>> from attnlib.positions import Rotary
     >>> from attnlib.transformer import GatedFeedForward
     >>> llama = LanguageModel(
     ...     13, d_model=8, num_heads=2, d_ff=28, num_layers=1, positions=Rotary(4, base=500_000.0), dropout=0.0,
-    ...     share_embeddings=False, norm=torch.nn.RMSNorm, feed_forward=GatedFeedForward,
+    ...     share_embeddings=False, norm=partial(torch.nn.RMSNorm, eps=1e-5), feed_forward=GatedFeedForward,
     ...     attention={"num_kv_heads": 1},
     ... )
     >>> llama(tokens).shape
@@ -107,8 +113,8 @@ class LanguageModel(nn.Module):
         self.vocab, self.d_model = vocab, d_model
         self.window = None if window is None else whole_number("window", window)
         num_heads = whole_number("num_heads", num_heads)
-        self.positions = _positions(positions, d_model, num_heads, d_model // num_heads if d_k is None else d_k)
-        attention = dict(options.pop("attention", None) or {})
+        self.positions = _positions(positions, d_model, num_heads, d_k)
+        attention = checked_options(options.pop("attention", None))
         if "rotary" in attention:
             raise ValueError("attention: expected no rotary, which is given as positions=, got one")
         if isinstance(self.positions, Rotary):
@@ -120,19 +126,52 @@ class LanguageModel(nn.Module):
         # None where the matrix is shared: a second name for it would be a second entry in the state dict.
         self.output = None if share_embeddings else nn.Linear(d_model, vocab, bias=False)
         self.dropout = nn.Dropout(dropout)
-        self.reset_parameters()
+        self._draw()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "positions" and hasattr(self, name):
+            raise AttributeError("positions: expected those that the layers were made for; make a new model for others")
+        super().__setattr__(name, value)
 
     def reset_parameters(self) -> None:
-        """Draw new weights, as GPT-2 does (Radford et al., 2019, section 2.3)."""
-        for module in self.modules():
+        """Draw new weights, as GPT-2 does (Radford et al., 2019, section 2.3).
+
+        Norms, :class:`attnlib.positions.Learned` and a feed-forward net of your own do it by their own
+        ``reset_parameters``. So a model that was made on the device ``"meta"`` becomes whole:
+
+        >>> import torch
+        >>> from attnlib.transformer import LanguageModel
+        >>> with torch.device("meta"):
+        ...     model = LanguageModel(13, d_model=8, num_heads=2, num_layers=1)
+        >>> model.to_empty(device="cpu").reset_parameters()
+        >>> model(torch.tensor([3, 5, 2])).shape
+        torch.Size([3, 13])
+        """
+        parts: list[Any] = list(self.modules())[1:]
+        for part in reversed(parts):  # what is inside first, so that the whole has the last word
+            if hasattr(part, "reset_parameters"):
+                part.reset_parameters()
+        self._draw()
+
+    def _draw(self) -> None:
+        """Draw the weights whose place in the model says how large they are."""
+        residual_std = 0.02 / math.sqrt(2 * len(self.stack.layers))
+        parts: list[nn.Module] = []
+        last: list[nn.Module] = []
+        for layer in self.stack.layers:
+            parts.append(layer.self_attention)
+            last.append(layer.self_attention.fc)
+            if isinstance(layer.feed_forward, FeedForward | GatedFeedForward):
+                parts.append(layer.feed_forward)
+                last.append(layer.feed_forward.down)
+        parts += [self.embedding] if self.output is None else [self.embedding, self.output]
+        for module in (module for part in parts for module in part.modules()):
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
-        for layer in self.stack.layers:
-            last_maps = [module for module in layer.feed_forward.modules() if isinstance(module, nn.Linear)][-1:]
-            for last in (layer.self_attention.fc, *last_maps):
-                nn.init.normal_(last.weight, std=0.02 / math.sqrt(2 * len(self.stack.layers)))
+        for module in last:
+            nn.init.normal_(cast(nn.Linear, module).weight, std=residual_std)
 
     @property
     def target_vocab(self) -> int:
@@ -257,13 +296,14 @@ class _Texts:
         self._read(prompts)
 
     def append(self, tokens: Tensor) -> None:
+        check_next(tokens, len(self.logits), self.model.vocab)
         self._read(tokens[:, None])
 
     def reorder(self, rows: Tensor) -> None:
-        self.logits = self.logits[rows]
-        self.missing = None if self.missing is None else self.missing[rows]
-        for layer in self.cache:
+        for layer in self.cache:  # first, since they check the rows
             layer.reorder(rows)
+        self.missing = None if self.missing is None else self.missing[rows]
+        self.logits = self.logits[rows]
 
     def _read(self, tokens: Tensor) -> None:
         mask = positions = None
@@ -277,13 +317,21 @@ class _Texts:
         self.logits = self.model._logits(x[:, -1])  # of the last ones only: a prompt's need much room
 
 
-def _positions(given: object, d_model: int, num_heads: int, d_k: int) -> str | Rotary | ALiBi | Learned:
+def _positions(given: object, d_model: int, num_heads: int, d_k: int | None) -> str | Rotary | ALiBi | Learned:
     """Return the positions, made where only their name was given, once they are known to fit."""
     if given == "rotary":
-        return Rotary(d_k)
+        if d_k is None and d_model % (2 * num_heads):
+            wanted = f"a multiple of 2 * num_heads = {2 * num_heads}, since rotary positions turn pairs of columns"
+            raise ValueError(f"d_model: expected {wanted}, got {d_model}; or give d_k and d_v")
+        return Rotary(d_model // num_heads if d_k is None else d_k)
     if given == "alibi":
         return ALiBi(num_heads)
-    if given == "sinusoidal" or isinstance(given, Rotary):  # of which the attention checks the size
+    if given == "sinusoidal":
+        return given
+    if isinstance(given, Rotary):
+        size = d_model // num_heads if d_k is None else d_k
+        if given.d_k != size:
+            raise ValueError(f"positions: expected Rotary of d_k = {size}, got {given}")
         return given
     if isinstance(given, ALiBi):
         if given.num_heads != num_heads:

@@ -33,6 +33,9 @@ class Residual(nn.Module):
         norm_first: normalise before the sub-layer instead of after the sum.
         norm: makes the norm from d_model.
 
+    Raises:
+        TypeError: if ``norm`` does not make a module.
+
     >>> import torch
     >>> from attnlib.transformer import Residual
     >>> double = Residual(d_model=4, dropout=0.1, norm_first=True).eval()
@@ -43,7 +46,7 @@ class Residual(nn.Module):
 
     def __init__(self, d_model: int, dropout: float, norm_first: bool, norm: Callable[[int], nn.Module] = nn.LayerNorm):
         super().__init__()
-        self.norm = norm(d_model)
+        self.norm = _made("norm", norm, d_model)
         self.dropout = nn.Dropout(dropout)
         self.norm_first = norm_first
 
@@ -77,12 +80,14 @@ class EncoderLayer(nn.Module):
         norm: makes each norm from d_model, such as :class:`torch.nn.RMSNorm`.
         feed_forward: makes the net from d_model and d_ff: :class:`attnlib.transformer.FeedForward`, or
             :class:`attnlib.transformer.GatedFeedForward`, or one of your own.
-        attention: what :class:`attnlib.MultiHeadAttention` takes besides, such as ``num_kv_heads``, ``rotary``,
-            ``projection_bias``, ``qk_norm``, ``scale``, or a ``dropout`` of the weights.
+        attention: what :class:`attnlib.MultiHeadAttention` takes besides: ``num_kv_heads``, ``rotary``,
+            ``projection_bias``, ``qk_norm``, ``scale``, and a ``dropout`` of the weights.
 
     Raises:
-        ValueError: as :class:`attnlib.MultiHeadAttention` does; too if ``d_ff`` is less than 1.
-        TypeError: as :class:`attnlib.MultiHeadAttention` does.
+        ValueError: as :class:`attnlib.MultiHeadAttention` does; too if ``d_ff`` is less than 1, or ``attention`` holds
+            another name.
+        TypeError: as :class:`attnlib.MultiHeadAttention` does; too if ``norm`` or ``feed_forward`` does not make a
+            module, or ``attention`` is not a mapping.
 
     >>> import torch
     >>> from attnlib import masks
@@ -100,7 +105,7 @@ class EncoderLayer(nn.Module):
     >>> rotary = Rotary(4, base=500_000.0, scaling=Llama3(factor=8.0))
     >>> llama = EncoderLayer(
     ...     d_model=8, num_heads=2, d_ff=28, dropout=0.0, norm_first=True,
-    ...     norm=nn.RMSNorm, feed_forward=GatedFeedForward,
+    ...     norm=partial(nn.RMSNorm, eps=1e-5), feed_forward=GatedFeedForward,
     ...     attention={"num_kv_heads": 1, "rotary": rotary},
     ... )
     >>> llama(torch.randn(3, 5, 8), masks.causal()).shape
@@ -131,9 +136,9 @@ class EncoderLayer(nn.Module):
     ):
         super().__init__()
         checks.probability("dropout", dropout)
-        self.self_attention = _attention_of(d_model, num_heads, d_k, d_v, attention)
+        self.self_attention = MultiHeadAttention(num_heads, d_model, d_k, d_v, **checked_options(attention))
         self.attention_residual = Residual(d_model, dropout, norm_first, norm)
-        self.feed_forward = feed_forward(d_model, d_ff)
+        self.feed_forward = _made("feed_forward", feed_forward, d_model, d_ff)
         self.feed_forward_residual = Residual(d_model, dropout, norm_first, norm)
 
     def forward(
@@ -158,10 +163,10 @@ class EncoderLayer(nn.Module):
             check_tokens("x", x, self.self_attention)
             past = past_of(None if cache is None else [cache], [self], x)
             if positions is not None:
-                self.self_attention._check_positions(positions, x)
+                self.self_attention.check_positions(positions, x)
             mask = Scores.of(mask, bias, scores_shape(x, past + x.shape[-2], self.self_attention), x.device)
             bias = None  # it is among the scores
-        attend = partial(self.self_attention, mask=mask, bias=bias, positions=positions, cache=cache)
+        attend = partial(self.self_attention, mask=mask, cache=cache, **_given(bias=bias, positions=positions))
         x = self.attention_residual(x, attend)
         return self.feed_forward_residual(x, self.feed_forward)
 
@@ -199,12 +204,13 @@ class DecoderLayer(nn.Module):
     ):
         super().__init__()
         checks.probability("dropout", dropout)
-        self.self_attention = _attention_of(d_model, num_heads, d_k, d_v, attention)
+        options = checked_options(attention)
+        self.self_attention = MultiHeadAttention(num_heads, d_model, d_k, d_v, **options)
         self.self_attention_residual = Residual(d_model, dropout, norm_first, norm)
-        crossed = {name: value for name, value in (attention or {}).items() if name != "rotary"}
-        self.cross_attention = _attention_of(d_model, num_heads, d_k, d_v, crossed)
+        options.pop("rotary", None)
+        self.cross_attention = MultiHeadAttention(num_heads, d_model, d_k, d_v, **options)
         self.cross_attention_residual = Residual(d_model, dropout, norm_first, norm)
-        self.feed_forward = feed_forward(d_model, d_ff)
+        self.feed_forward = _made("feed_forward", feed_forward, d_model, d_ff)
         self.feed_forward_residual = Residual(d_model, dropout, norm_first, norm)
 
     def forward(
@@ -237,12 +243,12 @@ class DecoderLayer(nn.Module):
         # All checks come first: nothing must be computed, or written to the cache, before an error.
         check_tokens("x", x, self.self_attention)
         past, S = check_memory(memory, cache, [self], x)
-        if positions is not None:
-            self.self_attention._check_positions(positions, x)
+        if positions is not None and not isinstance(mask, Scores):
+            self.self_attention.check_positions(positions, x)
         own = Scores.of(mask, bias, scores_shape(x, past + x.shape[-2], self.self_attention), x.device)
         cross = Scores.of(memory_mask, None, scores_shape(x, S, self.cross_attention), x.device, "memory_mask")
         grows, remembered = (None, None) if cache is None else cache
-        attend = partial(self.self_attention, mask=own, positions=positions, cache=grows)
+        attend = partial(self.self_attention, mask=own, cache=grows, **_given(positions=positions))
         x = self.self_attention_residual(x, attend)
         x = self.cross_attention_residual(x, lambda x: self.cross_attention(x, memory, mask=cross, cache=remembered))
         return self.feed_forward_residual(x, self.feed_forward)
@@ -253,7 +259,30 @@ class DecoderLayer(nn.Module):
         return LayerCache(KVCache(), self.cross_attention.remember(memory))
 
 
-def _attention_of(
-    d_model: int, num_heads: int, d_k: int | None, d_v: int | None, more: Mapping[str, Any] | None
-) -> MultiHeadAttention:
-    return MultiHeadAttention(num_heads, d_model, d_k, d_v, **{"dropout": 0.0, **(more or {})})
+def _given(**arguments: Any) -> dict[str, Any]:
+    """Return what is not None: an attention of one's own need not know the rest, or may add its own."""
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def checked_options(attention: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what a layer's attention is made with besides its sizes, once all names are known to be such."""
+    if attention is not None and not isinstance(attention, Mapping):
+        raise TypeError(f"attention: expected a dict, as {{'num_kv_heads': 2}}, got {type(attention).__name__}")
+    names = ("num_kv_heads", "rotary", "projection_bias", "qk_norm", "scale", "dropout")
+    for name in attention or {}:
+        if name not in names:
+            raise ValueError(f"attention: expected names among {', '.join(names)}, got {name!r}")
+    return {"dropout": 0.0, **(attention or {})}
+
+
+def _made(name: str, factory: Callable[..., nn.Module], *sizes: int) -> nn.Module:
+    """Return the part of a layer that the factory makes."""
+    if isinstance(factory, nn.Module) or not callable(factory):
+        found = "a module, " * isinstance(factory, nn.Module) + type(factory).__name__
+        raise TypeError(f"{name}: expected a class or function that makes a module, got {found}")
+    part = factory(*sizes)
+    if not isinstance(part, nn.Module):
+        raise TypeError(
+            f"{name}: expected a class or function that makes a module, got one that makes {type(part).__name__}"
+        )
+    return part

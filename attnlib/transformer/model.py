@@ -17,6 +17,7 @@ from attnlib.scores import Scores
 from attnlib.transformer.inputs import (
     LayerCache,
     check_memory,
+    check_next,
     check_tokens,
     check_vocabulary,
     checked_token,
@@ -86,7 +87,7 @@ class Encoder(nn.Module):
         check_tokens("x", x, attention)
         past = past_of(cache, self.layers, x)  # of all layers, before the first one writes to its cache
         if positions is not None:
-            attention._check_positions(positions, x)
+            attention.check_positions(positions, x)
         scores = Scores.of(mask, bias, scores_shape(x, past + x.shape[-2], attention), x.device)
         caches: Sequence[KVCache | None] = cache or [None] * len(self.layers)
         for layer, layer_cache in zip(self.layers, caches, strict=True):
@@ -142,7 +143,7 @@ class Decoder(nn.Module):
         check_tokens("x", x, first.self_attention)
         past, S = check_memory(memory, cache, self.layers, x)  # of all layers, before the first one writes to its cache
         if positions is not None:
-            first.self_attention._check_positions(positions, x)
+            first.self_attention.check_positions(positions, x)
         own = Scores.of(mask, bias, scores_shape(x, past + x.shape[-2], first.self_attention), x.device)
         cross = Scores.of(memory_mask, None, scores_shape(x, S, first.cross_attention), x.device, "memory_mask")
         caches: Sequence[LayerCache | None] = cache or [None] * len(self.layers)
@@ -391,18 +392,19 @@ class _Targets:
         self.append(torch.full((len(source),), start, device=source.device))
 
     def append(self, tokens: Tensor) -> None:
+        check_next(tokens, len(self.sources), self.model.target_vocab)
         logits = self.model.decode(tokens[:, None], source_mask=self.source_mask, cache=self.cache)
         self.logits = logits[:, -1]
 
     def reorder(self, rows: Tensor) -> None:
-        sources, self.logits = self.sources[rows], self.logits[rows]
-        same = torch.equal(sources, self.sources)
-        for layer in self.cache:
+        for layer in self.cache:  # first, since they check the rows
             layer.past.reorder(rows)
-            if not same:
+        sources = self.sources[rows]
+        if not torch.equal(sources, self.sources):
+            for layer in self.cache:
                 layer.memory.reorder(rows)
-        if not same:
             self.sources, self.source_mask = sources, _of_rows(self.source_mask, len(self.cache[0].memory), rows)
+        self.logits = self.logits[rows]
 
 
 def _of_rows(mask: Mask | Tensor | None, S: int, rows: Tensor) -> Tensor | None:

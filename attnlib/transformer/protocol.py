@@ -31,7 +31,10 @@ class Decoding(Protocol):
     logits: Tensor
 
     def append(self, tokens: Tensor) -> None:
-        """Write one more token in each text, (N,) of int64, and compute the logits of those that follow."""
+        """Write one more token in each text, (N,) of int64, and compute the logits of those that follow.
+
+        Those of a :class:`Transformer` and of a :class:`LanguageModel` refuse what does not fit, and stay as they were.
+        """
         ...
 
     def reorder(self, rows: Tensor) -> None:

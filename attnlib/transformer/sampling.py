@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from attnlib.checks import finite_number, whole_number
+from attnlib.modes import is_plain
 
 __all__ = ["warp_logits"]
 
@@ -27,8 +28,9 @@ def warp_logits(logits: Tensor, *, temperature: float = 1.0, top_k: int | None =
         (…, vocab), in float32 at least. The largest is 0, which changes no probability.
 
     Raises:
-        ValueError: if ``temperature`` is not above 0, ``top_k`` is less than 1 or more than the vocabulary, or
-            ``top_p`` is not in (0, 1].
+        ValueError: if ``temperature`` is not above 0, or so small or large that float32 has no such number, ``top_k``
+            is less than 1 or more than the vocabulary, ``top_p`` is not in (0, 1], or the largest of a row of logits
+            is NaN or infinite.
         TypeError: if ``logits`` are not a floating-point tensor, ``top_k`` is not a whole number, or one of the others
             is not a number.
 
@@ -45,7 +47,11 @@ def warp_logits(logits: Tensor, *, temperature: float = 1.0, top_k: int | None =
         raise TypeError(f"logits: expected a floating-point tensor, got {found}")
     if not logits.dim() or not logits.shape[-1]:
         raise ValueError(f"logits: expected (…, vocab), got {tuple(logits.shape)}")
-    return warped(logits, temperature, checked_warp(logits.shape[-1], temperature, top_k, top_p), top_p)
+    top_k = checked_warp(logits.shape[-1], temperature, top_k, top_p)
+    # Reading elements would synchronise with a GPU.
+    if logits.is_cpu and is_plain(logits) and not logits.amax(-1).isfinite().all():
+        raise ValueError("logits: expected rows whose largest is a finite number, got NaN or infinity")
+    return warped(logits, temperature, top_k, top_p)
 
 
 def warped(logits: Tensor, temperature: float, top_k: int | None, top_p: float) -> Tensor:
@@ -68,6 +74,9 @@ def checked_warp(vocab: int, temperature: float, top_k: int | None, top_p: float
     if temperature <= 0:
         way = "; for the likeliest token, use greedy_search" if temperature == 0 else ""
         raise ValueError(f"temperature: expected a number above 0, got {temperature}{way}")
+    float32 = torch.finfo(torch.float32)
+    if not float32.tiny <= temperature <= float32.max:  # else it would become 0 or infinity beside the logits
+        raise ValueError(f"temperature: expected {float32.tiny:.1e} to {float32.max:.1e}, got {temperature}")
     finite_number("top_p", top_p)
     if not 0 < top_p <= 1:
         raise ValueError(f"top_p: expected a probability in (0, 1], got {top_p}")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from attnlib import masks, positions
-from attnlib.transformer import Transformer, beam_search, greedy_search
+from attnlib.transformer import LanguageModel, Transformer, beam_search, greedy_search
 
 VOCAB, START, END = 5, 0, 1
 SOURCE = torch.tensor([[2, 3, 4, 2, 3], [4, 2, 3, 0, 0], [3, 3, 4, 2, 0]])
@@ -57,10 +57,11 @@ def plain_beam(model, source, max_length, beam, alpha):
         continued.sort(key=lambda candidate: -candidate[0])
         ended += [(score / penalty, tokens) for score, tokens, token in continued[:beam] if token == END]
         beginnings = [(score, [*tokens, token]) for score, tokens, token in continued if token != END][:beam]
-        if len(ended) >= beam:
+        if len(ended) >= beam and length < max_length:
             break
-    cut = [(score / penalty, tokens) for score, tokens in beginnings]
-    return sorted(ended or cut, key=lambda hypothesis: -hypothesis[0])[:beam]
+    else:
+        ended += [(score / penalty, tokens) for score, tokens in beginnings]
+    return sorted(ended, key=lambda hypothesis: -hypothesis[0])[:beam]
 
 
 def sources():
@@ -96,7 +97,7 @@ def test_beam_search_is_the_search_without_a_cache(seed, beam, alpha):
 @pytest.mark.parametrize("alpha", [0.0, 0.6])
 @pytest.mark.parametrize("seed", SEEDS[:3])
 def test_a_beam_that_holds_everything_finds_the_best_of_all_targets(seed, alpha):
-    """Oracle: the probability of each of the targets of up to three tokens that end."""
+    """Oracle: the probability of each of the targets of up to three tokens, ended or cut."""
     model, longest = model_of(seed), 3
     writable = [token for token in range(VOCAB) if token != END]
     for b, source in enumerate(sources()):
@@ -105,12 +106,15 @@ def test_a_beam_that_holds_everything_finds_the_best_of_all_targets(seed, alpha)
             for tokens in itertools.product(writable, repeat=length):
                 steps = [float(log_p(model, source, tokens[:i])[token]) for i, token in enumerate((*tokens, END))]
                 every[tokens] = sum(steps) / ((5 + length + 1) / 6) ** alpha
+        for tokens in itertools.product(writable, repeat=longest):
+            steps = [float(log_p(model, source, tokens[:i])[token]) for i, token in enumerate(tokens)]
+            every[tokens] = sum(steps) / ((5 + longest) / 6) ** alpha
         beam = VOCAB * len(writable) ** (longest - 1)  # all candidates of the last step
         found = beam_search(
             model, SOURCE[b : b + 1], max_length=longest, beam=beam, length_penalty=alpha, start=START, end=END,
             source_mask=masks.padding([LENGTHS[b]]),
         )[0]  # fmt: skip
-        ordered = sorted(every, key=every.get, reverse=True)
+        ordered = sorted(every, key=every.get, reverse=True)[:beam]
         assert [tuple(h.tokens.tolist()) for h in found] == ordered
         assert [h.score for h in found] == pytest.approx([every[tokens] for tokens in ordered])
 
@@ -238,6 +242,11 @@ def test_the_memory_is_copied_once_and_not_at_all_for_one_source():
     assert targets.cache[1].memory.key.shape[0] == 1
 
 
+class NoVocabulary(torch.nn.Module):
+    def begin(self, source, *, max_length):
+        pytest.fail("begin was called")
+
+
 @pytest.mark.parametrize("search", [greedy_search, beam_search])
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
@@ -247,6 +256,7 @@ def test_the_memory_is_copied_once_and_not_at_all_for_one_source():
         ({"end": 1.0}, TypeError, "end: expected a whole number"),
         ({"max_length": 0}, ValueError, "max_length: expected at least 1, got 0"),
         ({"source": SOURCE[0]}, ValueError, r"source: expected \(B, L\) with L of at least 1, got \(5,\)"),
+        ({"model": NoVocabulary()}, TypeError, "model: expected one with a number target_vocab.* got NoVocabulary"),
         ({"model": torch.nn.Linear(2, 2)}, TypeError, "model: expected a Transformer, a Langu.* got Linear"),
         ({"source_mask": masks.causal()}, ValueError, "source_mask: expected a mask of keys alone"),
     ],
@@ -263,6 +273,7 @@ def test_what_does_not_fit_is_refused(search, arguments, error, message):
         ({"beam": 0}, "beam: expected at least 1, got 0"),
         ({"length_penalty": -0.1}, "length_penalty: expected a finite number of at least 0, got -0.1"),
         ({"length_penalty": math.inf}, "length_penalty: expected a finite number of at least 0, got inf"),
+        ({"length_penalty": 1e4}, "length_penalty: expected one with which .* is finite at max_length=6, got 10000.0"),
         ({"length_penalty": math.nan}, "length_penalty: expected a finite number of at least 0, got nan"),
     ],
 )
@@ -274,6 +285,43 @@ def test_a_beam_that_cannot_be_is_refused(arguments, message):
 def test_a_penalty_that_is_no_number_is_refused():
     with pytest.raises(TypeError, match="length_penalty: expected a number, or a function of the length, got str"):
         beam_search(model_of(0), SOURCE, max_length=6, length_penalty="0.6", **OPTIONS)
+
+
+def texts_of(kind):
+    if kind is Transformer:
+        return model_of(0).begin(SOURCE, start=START, max_length=6)
+    model = LanguageModel(VOCAB, d_model=8, num_heads=2, d_ff=11, num_layers=2).double().eval()
+    return model.begin(SOURCE, max_length=6, prompt_mask=torch.tensor([[1, 1, 1, 1, 1], [0, 0, 1, 1, 1], [1] * 5]))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [Transformer, LanguageModel])
+@pytest.mark.parametrize(
+    ("call", "wrong", "error", "message"),
+    [
+        ("append", torch.tensor([2, 9, 2]), ValueError, "tokens: expected tokens from 0 to 4, got 9"),
+        ("append", torch.tensor([2, 3]), ValueError, r"tokens: expected one for each of 3 texts, \(3,\), got \(2,\)"),
+        ("append", torch.tensor([[2], [3], [4]]), ValueError, r"tokens: expected .* got \(3, 1\)"),
+        ("append", torch.tensor(2), ValueError, r"tokens: expected .* got \(\)"),
+        ("append", torch.ones(3), TypeError, "tokens: expected tokens as int64 or int32, got torch.float32"),
+        ("append", [2, 3, 2], TypeError, "tokens: expected a tensor, got list"),
+        ("reorder", [1, 0, 2], TypeError, "rows: expected"),
+        ("reorder", torch.tensor([0, 3]), ValueError, "rows: expected"),
+        ("reorder", torch.tensor([0, -1]), ValueError, "rows: expected"),
+    ],
+)
+def test_texts_refuse_what_does_not_fit_and_stay_as_they_were(kind, call, wrong, error, message):
+    torch.manual_seed(0)
+    texts = texts_of(kind)
+    torch.manual_seed(0)
+    untouched = texts_of(kind)
+    with pytest.raises(error, match=message):
+        getattr(texts, call)(wrong)
+    assert torch.equal(texts.logits, untouched.logits)
+    for each in (texts, untouched):
+        each.append(torch.tensor([2, 3, 4]))
+        each.reorder(torch.tensor([2, 0]))
+    assert torch.equal(texts.logits, untouched.logits)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -314,9 +362,9 @@ def test_two_vocabularies():
         tokens.append(int(steps(tokens).argmax()))
     assert any(token > 2 for token in tokens)
     assert greedy_search(model, source, start=6, end=5, max_length=5)[0].tolist() == tokens
-    found = beam_search(model, source, start=6, end=5, max_length=2, beam=40, length_penalty=0)[0]
+    found = beam_search(model, source, start=6, end=5, max_length=2, beam=43, length_penalty=0)[0]
     every = {(): float(steps([])[5])} | {(t,): float(steps([])[t] + steps([t])[5]) for t in range(7) if t != 5}
-    assert {tuple(h.tokens.tolist()): h.score for h in found} == pytest.approx(every)
+    assert {tuple(h.tokens.tolist()): h.score for h in found if len(h.tokens) < 2} == pytest.approx(every)
     wide = Transformer(7, 3, d_model=8, num_heads=2, d_ff=11, num_layers=1)
     with pytest.raises(ValueError, match="end: expected a token below target_vocab=3, got 5"):
         greedy_search(wide, source, start=0, end=5, max_length=5)

@@ -123,22 +123,64 @@ def test_it_writes_what_hugging_face_writes(positions, seed):
 @pytest.mark.parametrize("alpha", [0.0, 0.6])
 @pytest.mark.parametrize("seed", range(2))
 def test_a_beam_that_holds_everything_finds_the_best_of_all_continuations(seed, alpha):
-    """Oracle: the probability of each of the continuations of up to two tokens that end."""
+    """Oracle: the probability of each of the continuations of up to two tokens that end, and of all that are cut."""
     model = model_of(seed)
     writable = [token for token in range(VOCAB) if token != END]
     every = [{} for _ in ALONE]
     for found, prompt in zip(every, ALONE, strict=True):
-        for length in range(3):
+        for length in range(4):
             for tokens in itertools.product(writable, repeat=length):
-                ended = [*tokens, END]
+                ended = [*tokens, END][:3]
                 steps = [float(log_p(model, [*prompt.tolist(), *ended[:i]])[token]) for i, token in enumerate(ended)]
                 found[tokens] = sum(steps) / ((5 + len(ended)) / 6) ** alpha
     beam = VOCAB * len(writable) ** 2  # all candidates of the last step
     beams = beam_search(model, PROMPTS, end=END, max_length=3, beam=beam, length_penalty=alpha, prompt_mask=REAL)
     for hypotheses, found in zip(beams, every, strict=True):
-        ordered = sorted(found, key=found.get, reverse=True)
+        ordered = sorted(found, key=found.get, reverse=True)[:beam]
         assert [tuple(h.tokens.tolist()) for h in hypotheses] == ordered
         assert [h.score for h in hypotheses] == pytest.approx([found[tokens] for tokens in ordered])
+
+
+@pytest.mark.parametrize("most", [1, 2, 4])
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_cut_is_ranked_with_what_has_ended_as_by_hugging_face(seed, most):
+    """Lengths so short that some of the beams have ended, and some have not."""
+    ours, theirs = peer_of("rotary", seed)
+    given = {"num_beams": 4, "num_return_sequences": 4, "early_stopping": True, "length_penalty": 0.0}
+    given |= {"attention_mask": REAL, "eos_token_id": END, "pad_token_id": END, "do_sample": False}
+    returned = theirs.generate(PROMPTS, **given, max_new_tokens=most, return_dict_in_generate=True, output_scores=True)
+    rows = [[t for t in row.tolist() if t != END] for row in returned.sequences[:, PROMPTS.shape[1] :]]
+    beams = beam_search(ours, PROMPTS, end=END, max_length=most, beam=4, length_penalty=0, prompt_mask=REAL)
+    assert [h.tokens.tolist() for hypotheses in beams for h in hypotheses] == rows
+    scores = [h.score for hypotheses in beams for h in hypotheses]
+    assert scores == pytest.approx(returned.sequences_scores.tolist(), rel=1e-5)
+
+
+class Coin(nn.Module):
+    """Writes 1 with probability 0.99 at each step, else the end, 0."""
+
+    target_vocab = 2
+
+    def begin(self, source, *, max_length):
+        return _Flips(len(source))
+
+
+class _Flips:
+    def __init__(self, rows):
+        self.logits = torch.tensor([0.01, 0.99]).log().expand(rows, 2)
+
+    def append(self, tokens):
+        pass
+
+    def reorder(self, rows):
+        self.logits = self.logits[rows]
+
+
+def test_a_likely_text_that_is_cut_is_not_lost_to_an_unlikely_one_that_has_ended():
+    found = beam_search(Coin(), torch.zeros(1, 1).long(), end=0, max_length=3, beam=4, length_penalty=0)[0]
+    assert [h.tokens.tolist() for h in found] == [[1, 1, 1], [], [1], [1, 1]]
+    scores = [3 * math.log(0.99), *(math.log(0.01) + n * math.log(0.99) for n in range(3))]
+    assert [h.score for h in found] == pytest.approx(scores, rel=1e-5)
 
 
 def test_without_an_end_all_beams_have_the_whole_length():
@@ -154,7 +196,7 @@ def test_without_an_end_all_beams_have_the_whole_length():
 
 
 def test_a_penalty_may_be_a_function_of_the_length():
-    model, lengths = model_of(7), []
+    model, lengths = model_of(8), []
 
     def wu(length):
         lengths.append(length)
@@ -219,7 +261,7 @@ def test_what_is_cut_is_never_drawn(cut, left):
 def test_one_of_the_likeliest_or_a_small_temperature_is_greedy():
     model = model_of(1)
     greedy = greedy_search(model, PROMPTS, end=END, max_length=6, prompt_mask=REAL)
-    for how in ({"top_k": 1}, {"top_p": 1e-9}, {"temperature": 1e-4}, {"temperature": 1e-320}):
+    for how in ({"top_k": 1}, {"top_p": 1e-9}, {"temperature": 1e-4}, {"temperature": 1e-37}):
         assert str(sample(model, PROMPTS, end=END, max_length=6, prompt_mask=REAL, **how)) == str(greedy)
 
 

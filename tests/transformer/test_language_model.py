@@ -1,5 +1,6 @@
 """The decoder-only model against Hugging Face's GPT-2, Llama and MPT, and against itself without a cache."""
 
+import copy
 import math
 from functools import partial
 
@@ -133,6 +134,69 @@ def test_the_weights_are_drawn_as_gpt2_draws_them():
     assert model(torch.zeros(1, 5, dtype=torch.int64)).std() < 1
 
 
+class MetaNet(nn.Module):
+    """A gated net with the names of Meta's code, where the map that ends in the residual connection is not the last."""
+
+    def __init__(self, d_model, d_ff):
+        super().__init__()
+        self.w1, self.w2, self.w3 = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model), nn.Linear(d_model, d_ff)
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        for i, linear in enumerate((self.w1, self.w2, self.w3)):
+            nn.init.constant_(linear.weight, i + 1)
+
+    def forward(self, x):
+        return self.w2(nn.functional.silu(self.w1(x)) * self.w3(x))
+
+
+def test_the_gated_net_ends_in_its_down_map_and_one_of_ones_own_draws_itself():
+    sizes = {"d_model": 96, "num_heads": 4, "num_layers": 8}
+    net = LanguageModel(101, **sizes, feed_forward=GatedFeedForward).stack.layers[3].feed_forward
+    stds = [linear.weight.std().item() for linear in (net.gate, net.up, net.down)]
+    assert stds == pytest.approx([0.02, 0.02, 0.005], rel=0.03)
+    model = LanguageModel(VOCAB, **SIZES, feed_forward=MetaNet)
+    for reset in (lambda: None, model.reset_parameters):
+        reset()
+        for layer in model.stack.layers:
+            net = layer.feed_forward
+            assert [linear.weight.unique().tolist() for linear in (net.w1, net.w2, net.w3)] == [[1], [2], [3]]
+            assert layer.self_attention.fc.weight.std() < 0.02
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm, nn.RMSNorm])
+@pytest.mark.parametrize("feed_forward", [FeedForward, GatedFeedForward, MetaNet])
+def test_a_model_without_storage_becomes_whole(norm, feed_forward):
+    options = {**SIZES, "norm": norm, "feed_forward": feed_forward, "attention": {"qk_norm": nn.RMSNorm}}
+    with torch.device("meta"):
+        model = LanguageModel(VOCAB, **options, positions=Learned(MOST, D_MODEL), share_embeddings=False)
+    model.to_empty(device="cpu")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(77)
+    model.reset_parameters()
+    assert [name for name, parameter in model.named_parameters() if (parameter == 77).any()] == []
+    assert model.positions.weight.std().item() == pytest.approx(0.02, rel=0.2)
+    assert model.stack.layers[0].self_attention.wq.weight.std().item() == pytest.approx(0.02, rel=0.2)
+
+
+def test_a_table_of_positions_that_was_given_stays_as_it_was():
+    learned = Learned(MOST, D_MODEL)
+    before = learned.weight.clone()
+    assert torch.equal(LanguageModel(VOCAB, **SIZES, positions=learned).positions.weight, before)
+
+
+@pytest.mark.parametrize("positions", kinds())
+@pytest.mark.parametrize("other", ["sinusoidal", Rotary(D_MODEL // H, base=3.0), Learned(MOST, D_MODEL), ALiBi(H)])
+def test_positions_stay_those_that_the_layers_were_made_for(positions, other):
+    model = model_of(positions)
+    before = model(TOKENS)
+    with pytest.raises(AttributeError, match="positions: expected those that the layers were made for; make a new mo"):
+        model.positions = other
+    assert torch.equal(model(TOKENS), before)
+    assert torch.equal(copy.deepcopy(model)(TOKENS), before)
+
+
 def test_the_sizes_are_those_that_are_asked_for():
     model = LanguageModel(VOCAB, **SIZES, d_k=2, d_v=5, attention={"num_kv_heads": 1})
     shapes = {name: tuple(parameter.shape) for name, parameter in model.state_dict().items()}
@@ -157,6 +221,20 @@ def test_a_rotary_of_ones_own_is_used_by_all_layers():
     other = model_of("rotary")
     other.load_state_dict(model.state_dict())
     assert not torch.allclose(model(TOKENS), other(TOKENS))
+
+
+def test_a_rule_that_was_made_is_the_one_that_was_named():
+    model, other = model_of(ALiBi(H)), model_of("alibi")
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(model(TOKENS), other(TOKENS))
+
+
+@pytest.mark.parametrize("max_length", [0, 1.5])
+def test_a_length_that_is_none_is_refused_before_a_prompt_is_read(max_length):
+    model = model_of()
+    model.stack.register_forward_pre_hook(lambda *_: pytest.fail("the stack was called"))
+    with pytest.raises((ValueError, TypeError), match="max_length: expected"):
+        model.begin(TOKENS, max_length=max_length)
 
 
 def test_it_drops_in_training_only_and_learns():
@@ -193,11 +271,16 @@ def test_one_text_needs_no_batch():
         ({"positions": None}, TypeError, "positions: expected 'rotary', .* Learned, got NoneType"),
         ({"positions": ALiBi(2)}, ValueError, r"positions: expected ALiBi of 3 heads, got ALiBi\(2\)"),
         ({"positions": Learned(9, 8)}, ValueError, "positions: expected Learned of d_model = 12, got Learned"),
-        ({"positions": Rotary(6)}, ValueError, "rotary: expected one of d_k = 4, got 6"),
+        ({"positions": Rotary(6)}, ValueError, r"positions: expected Rotary of d_k = 4, got Rotary\(d_k=6"),
+        ({"d_model": 9}, ValueError, "d_model: expected a multiple of 2 . num_heads = 6, since rotary .* got 9; or gi"),
+        ({"d_model": 2}, ValueError, "d_model: expected a multiple of 2 . num_heads = 6, since rotary .* got 2; or gi"),
+        ({"num_heads": 0}, ValueError, "num_heads: expected at least 1, got 0"),
+        ({"num_heads": 3.0}, TypeError, "num_heads: expected a whole number, got float"),
         ({"window": 0}, ValueError, "window: expected at least 1, got 0"),
         ({"attention": {"num_kv_heads": 2}}, ValueError, "num_kv_heads: expected a divisor of num_heads=3, got 2"),
-        ({"d_model": 13}, ValueError, "d_model: expected a multiple of num_heads=3"),
-        ({"d_model": 13, "d_v": 4}, ValueError, "d_model: expected a multiple of num_heads=3, got 13; or give d_k and"),
+        ({"d_model": 13}, ValueError, "d_model: expected a multiple of 2 . num_heads = 6"),
+        ({"d_model": 13, "positions": "alibi"}, ValueError, "d_model: expected a multiple of num_heads=3, got 13; or "),
+        ({"d_model": 13, "d_k": 4}, ValueError, "d_model: expected a multiple of num_heads=3, got 13; or give d_k and"),
         ({"attention": {"rotary": Rotary(4)}}, ValueError, "attention: expected no rotary, which is given as posit"),
         ({"dropout": 1.0}, ValueError, "dropout: expected a probability"),
     ],

@@ -19,6 +19,7 @@ from attnlib.transformer import (
     EncoderLayer,
     FeedForward,
     GatedFeedForward,
+    LanguageModel,
     LayerCache,
     Residual,
 )
@@ -600,6 +601,52 @@ def test_a_decoder_turns_the_targets_tokens_alone(norm_first):
             call(x, positions=ONE, cache=kept)
 
 
-def test_what_attention_does_not_take_is_named():
-    with pytest.raises(TypeError, match="kv_heads"):
-        EncoderLayer(**SIZES, attention={"kv_heads": 1})
+@pytest.mark.parametrize(
+    "kind", [EncoderLayer, DecoderLayer, Encoder, Decoder, partial(LanguageModel, 5, positions="alibi")]
+)
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        *(
+            ({"attention": {name: 2}}, ValueError, f"attention: expected names among num_kv_heads, .* got '{name}'")
+            for name in ("kv_heads", "num_heads", "d_model", "d_k", "d_v", "key_width", "value_width", "device")
+        ),
+        ({"attention": ["num_kv_heads"]}, TypeError, "attention: expected a dict, as .* got list"),
+        ({"attention": "rotary"}, TypeError, "attention: expected a dict, as .* got str"),
+        ({"norm": nn.LayerNorm(D_MODEL)}, TypeError, "norm: expected a class or function .* got a module, LayerNorm"),
+        ({"norm": None}, TypeError, "norm: expected a class or function that makes a module, got NoneType"),
+        ({"norm": lambda size: abs}, TypeError, "norm: .* that makes a module, got one that makes builtin"),
+        ({"feed_forward": nn.Linear(8, 8)}, TypeError, "feed_forward: .* makes a module, got a module, Linear"),
+        ({"feed_forward": lambda *sizes: abs}, TypeError, "feed_forward: .* makes a module, got one that makes"),
+    ],
+)
+def test_parts_that_cannot_be_are_named(kind, options, error, message):
+    with pytest.raises(error, match=message):
+        kind(**{**{name: size for name, size in SIZES.items() if name != "num_layers"}, **options})
+
+
+@torch.no_grad()
+def test_a_part_of_the_feed_forward_net_is_a_net():
+    net = FeedForward(D_MODEL, D_FF, activation=nn.GELU)
+    x = draw(B, L, D_MODEL, dtype=torch.float32)
+    assert type(net[:2]) is nn.Sequential
+    assert torch.equal(net[1:](net[:1](x)), net(x))
+    assert torch.equal(net[-1](net[:-1](x)), net(x))
+    assert net.down is net[2]
+
+
+def test_an_attention_of_ones_own_is_given_only_what_was_given():
+    """It may add a bias of its own, or know no positions: graph attention does."""
+
+    class Own(MultiHeadAttention):
+        def forward(self, query, mask=None, *, cache=None):
+            return super().forward(query, mask=mask, bias=torch.zeros(query.shape[-2], query.shape[-2]), cache=cache)
+
+    layers = EncoderLayer(d_model=6, num_heads=2, d_ff=7).eval(), DecoderLayer(d_model=6, num_heads=2, d_ff=7).eval()
+    x, memory = torch.randn(2, 3, 6), torch.randn(2, 5, 6)
+    for layer, read in zip(layers, ([x], [x, memory]), strict=True):
+        expected = layer(*read, mask=masks.causal())
+        own = Own(2, 6, dropout=0.0).eval()
+        own.load_state_dict(layer.self_attention.state_dict())
+        layer.self_attention = own
+        assert_close(layer(*read, mask=masks.causal()), expected)

@@ -14,6 +14,8 @@ WRONG = [
     ({"temperature": -1.5}, ValueError, "temperature: expected a number above 0, got -1.5"),
     ({"temperature": math.nan}, ValueError, "temperature: expected a finite number, got nan"),
     ({"temperature": "1"}, TypeError, "temperature: expected a number, got str"),
+    ({"temperature": 1e-50}, ValueError, "temperature: expected 1.2e-38 to 3.4e.38, got 1e-50"),
+    ({"temperature": 1e50}, ValueError, "temperature: expected 1.2e-38 to 3.4e.38, got 1e.50"),
     ({"top_k": 0}, ValueError, "top_k: expected at least 1, got 0"),
     ({"top_k": VOCAB + 1}, ValueError, "top_k: expected at most the .* tokens of the vocabulary, got 30"),
     ({"top_k": 2.0}, TypeError, "top_k: expected a whole number, got float"),
@@ -91,6 +93,24 @@ def test_half_precision_is_warped_in_float32(dtype):
 def test_what_is_no_logits_is_refused(logits, error, message):
     with pytest.raises(error, match=message):
         warp_logits(logits)
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_logits_that_are_no_numbers_are_refused(wrong):
+    logits = torch.zeros(ROWS, VOCAB)
+    logits[1, 2] = wrong
+    with pytest.raises(ValueError, match="logits: expected rows whose largest is a finite number, got NaN or inf"):
+        warp_logits(logits)
+    with pytest.raises(ValueError, match="logits: expected rows whose largest is a finite number"):
+        warp_logits(torch.full((ROWS, VOCAB), -math.inf))
+
+
+@pytest.mark.parametrize("temperature", [torch.finfo(torch.float32).tiny, 0.5, 1e38])
+def test_what_must_not_be_drawn_stays_so_at_any_temperature(temperature):
+    found = warp_logits(torch.tensor([1.0, -math.inf, 3.0]), temperature=temperature, top_p=0.999)
+    assert found[1] == -math.inf
+    assert found[2] == 0
+    assert found.softmax(-1).isfinite().all()
 
 
 @pytest.mark.parametrize(("arguments", "error", "message"), WRONG)
