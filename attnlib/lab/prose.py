@@ -1,7 +1,10 @@
 """This book's own prose as a text to learn from: frozen, so that no page's edit moves it.
 
 ``prose.json`` holds what the pages said on 29 November 2026, in small letters. Sentences with code or formulas are left
-out, and so are headings, captions, displayed code and sources. A paragraph is a line. Four pages are held out.
+out, and so are headings, captions, displayed code and sources. A paragraph is a line. Four pages are held out for the
+test, and four to choose by (rates, sizes).
+
+A model reads it in tokens: characters, and pairs that were merged because they are frequent in the training text.
 """
 
 import json
@@ -11,14 +14,20 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnlib.lab.tasks import Batch
 
-HELD_OUT = ("2_algorithm/softmax", "4_practice/one_layer", "5_applications/speech", "8_faq/why_language")
-CONTEXT = 128  # characters that a model reads in training
+HELD_OUT = {
+    "validation": ("2_algorithm/steps", "4_practice/one_class", "5_applications/vision", "8_faq/or_recurrence"),
+    "test": ("2_algorithm/softmax", "4_practice/one_layer", "5_applications/speech", "8_faq/why_language"),
+}
+MERGES = 512  # tokens beside the single characters
+CONTEXT = 128  # tokens that a model reads in training
+MERGED = 0xE000  # where Unicode keeps characters for private use: while text is merged, one stands for each pair
 
 
 @cache
@@ -32,41 +41,105 @@ def pages() -> dict[str, list[str]]:
     return json.loads((Path(__file__).parent / "prose.json").read_text("utf-8"))
 
 
-def text(*, held_out: bool) -> str:
-    """Return the pages that are held out, or all others, a paragraph a line.
+def text(part: str) -> str:
+    """Return the pages of one part, a paragraph a line.
+
+    Args:
+        part: ``training``, ``validation`` or ``test``.
+
+    Raises:
+        ValueError: if there is no such part.
 
     >>> from attnlib.lab.prose import text
-    >>> text(held_out=False)[:41]
+    >>> text("training")[:41]
     'a program often looks something up: a nam'
     """
-    kept = [paragraphs for name, paragraphs in pages().items() if (name in HELD_OUT) == held_out]
+    parts = {name: held for held, names in HELD_OUT.items() for name in names}
+    if part not in ("training", *HELD_OUT):
+        raise ValueError(f"part: expected training, validation or test, got {part!r}")
+    kept = [paragraphs for name, paragraphs in pages().items() if parts.get(name, "training") == part]
     return "".join(paragraph + "\n" for paragraphs in kept for paragraph in paragraphs)
 
 
 @cache
 def characters() -> str:
-    """Return the characters that occur, each at the place of its token."""
-    return "".join(sorted(set(text(held_out=False) + text(held_out=True))))
+    """Return the characters that occur."""
+    return "".join(sorted(set("".join(map(text, ("training", *HELD_OUT))))))
+
+
+def merge(read: str, times: int) -> list[str]:
+    """Return the pairs of neighbours that byte-pair encoding merges: each time the most frequent one.
+
+    Sennrich, Haddow and Birch (2016), without their borders of words. The pair that was merged i-th becomes the
+    character ``chr(MERGED + i)``, and may be a part of later pairs. Of pairs that are as frequent, the
+    first one of the text is merged.
+
+    >>> from attnlib.lab.prose import merge
+    >>> merge("the then them", times=2)  # t and h; then what they became, and e
+    ['th', '\ue000e']
+    """
+    pairs = []
+    for new in range(times):
+        signs = np.frombuffer(read.encode("utf-32-le"), np.uint32).astype(np.uint64)
+        neighbours, counts = np.unique(signs[:-1] << 32 | signs[1:], return_counts=True)  # sorted, not looped over
+        most = neighbours[counts == counts.max()].tolist()
+        pairs.append(min((chr(both >> 32) + chr(both & 0xFFFFFFFF) for both in most), key=read.index))
+        read = read.replace(pairs[-1], chr(MERGED + new))
+    return pairs
+
+
+@cache
+def pairs() -> tuple[str, ...]:
+    """Return what :func:`merge` finds in the training text."""
+    return tuple(merge(text("training"), MERGES))
+
+
+@cache
+def vocabulary() -> tuple[str, ...]:
+    """Return what each token stands for: a character, or several.
+
+    >>> from attnlib.lab.prose import characters, vocabulary
+    >>> "".join(vocabulary()[: len(characters())]) == characters(), vocabulary()[-1]
+    (True, ' word')
+    """
+    spelt = {character: character for character in characters()}
+    for new, pair in enumerate(pairs()):
+        spelt[chr(MERGED + new)] = "".join(spelt[part] for part in pair)
+    return tuple(spelt.values())
 
 
 def encode(string: str) -> Tensor:
-    """Return the tokens (L,) of a string.
+    """Return the tokens (L,) of a string: its characters, after the merges in their order.
 
     Raises:
         ValueError: if a character is not among :func:`characters`.
 
     >>> from attnlib.lab.prose import decode, encode
-    >>> decode(encode("keys"))
-    'keys'
+    >>> decode(encode("keys")), len(encode("keys"))
+    ('keys', 2)
     """
     if unknown := set(string) - set(characters()):
         raise ValueError(f"string: expected characters of the text, got {', '.join(map(repr, sorted(unknown)))}")
-    return torch.tensor([characters().index(character) for character in string], dtype=torch.int64)
+    for new, pair in enumerate(pairs()):
+        string = string.replace(pair, chr(MERGED + new))
+    singles = characters()
+    tokens = [len(singles) + ord(c) - MERGED if ord(c) >= MERGED else singles.index(c) for c in string]
+    return torch.tensor(tokens, dtype=torch.int64)
 
 
 def decode(tokens: Tensor) -> str:
     """Return the string of tokens (L,)."""
-    return "".join(characters()[token] for token in tokens.tolist())
+    return "".join(vocabulary()[token] for token in tokens.tolist())
+
+
+def lengths(tokens: Tensor) -> Tensor:
+    """Return how many characters each token stands for; in the shape of ``tokens``.
+
+    >>> from attnlib.lab.prose import encode, lengths
+    >>> int(lengths(encode("the keys")).sum())
+    8
+    """
+    return torch.tensor([len(spelt) for spelt in vocabulary()])[tokens]
 
 
 @dataclass(frozen=True)
@@ -74,7 +147,7 @@ class Prose:
     """Pieces of the text, from any place: what :func:`attnlib.lab.training.train` draws from.
 
     Attributes:
-        length: the characters that are read, and asked: at each place, the next one.
+        length: the tokens that are read, and asked: at each place, the next one.
 
     >>> import torch
     >>> from attnlib.lab.prose import Prose
@@ -87,11 +160,11 @@ class Prose:
 
     def draw(self, count: int, generator: torch.Generator) -> Batch:
         """Return ``count`` pieces of the training text."""
-        return self._pieces(_tokens(False), count, generator)
+        return self._pieces(_tokens("training"), count, generator)
 
     def tests(self, count: int, generator: torch.Generator) -> list[Batch]:
         """Return some held-out pieces, 16 at most: no model will write one without a mistake."""
-        return [self._pieces(_tokens(True), min(count, 16), generator)]
+        return [self._pieces(_tokens("test"), min(count, 16), generator)]
 
     def _pieces(self, tokens: Tensor, count: int, generator: torch.Generator) -> Batch:
         starts = torch.randint(len(tokens) - self.length, (count, 1), generator=generator)
@@ -100,38 +173,41 @@ class Prose:
 
 
 @cache
-def _tokens(held_out: bool) -> Tensor:
-    return encode(text(held_out=held_out))
+def _tokens(part: str) -> Tensor:
+    return encode(text(part))
 
 
-def windows(length: int, stride: int) -> tuple[Tensor, Tensor]:
-    """Return pieces (B, length) of the held-out text, ``stride`` characters apart, and what follows each character.
+def windows(length: int, stride: int, part: str = "test") -> tuple[Tensor, Tensor]:
+    """Return pieces (B, length) of a text that is held out, ``stride`` tokens apart, and what follows each token.
 
     >>> from attnlib.lab.prose import windows
     >>> read, asked = windows(length=128, stride=64)
     >>> bool((read[1, :64] == read[0, 64:]).all())
     True
     """
-    pieces = _tokens(True).unfold(0, length + 1, stride)
+    pieces = _tokens(part).unfold(0, length + 1, stride)
     return pieces[:, :-1], pieces[:, 1:]
 
 
 @torch.no_grad()
-def bits(model: nn.Module) -> float:
-    """Return the bits a held-out character that a model needs, given 64 to 127 characters of the text before it.
+def bits(model: nn.Module, part: str = "test") -> float:
+    """Return the bits a held-out character that a model needs, given 64 to 127 tokens of the text before it.
+
+    A token's bits are shared by the characters that it stands for, so tokens of any length can be compared.
 
     >>> import torch
-    >>> from attnlib.lab.prose import bits, characters
+    >>> from attnlib.lab.prose import bits, vocabulary
     >>> class Guess(torch.nn.Module):
     ...     def forward(self, tokens):
-    ...         return torch.zeros(*tokens.shape, len(characters()))
-    >>> round(bits(Guess()), 3), round(torch.tensor(len(characters())).log2().item(), 3)
-    (5.615, 5.615)
+    ...         return torch.zeros(*tokens.shape, len(vocabulary()))
+    >>> f"{bits(Guess()):.2f}"  # the logarithm of 561, for almost three characters
+    '3.49'
     """
-    read, asked = windows(CONTEXT, CONTEXT // 2)
+    read, asked = windows(CONTEXT, CONTEXT // 2, part)
     logits = model.eval()(read)
     losses = F.cross_entropy(logits.transpose(1, 2), asked, reduction="none")  # (B, L)
-    return losses[:, CONTEXT // 2 :].mean().item() / math.log(2)
+    late = slice(CONTEXT // 2, None)
+    return (losses[:, late].sum() / lengths(asked[:, late]).sum()).item() / math.log(2)
 
 
 class Counts:
@@ -166,8 +242,9 @@ class Counts:
 
     def bits(self) -> float:
         """Return the bits a held-out character, of the characters that :func:`bits` asks."""
-        told = text(held_out=True)
+        told = text("test")
+        ends = lengths(_tokens("test")).cumsum(0)
         last = CONTEXT // 2 * (1 + len(windows(CONTEXT, CONTEXT // 2)[0]))
-        asked = range(CONTEXT // 2 + 1, last + 1)
+        asked = range(int(ends[CONTEXT // 2]), int(ends[last]))
         chances = (self.probability(told[place - self.order + 1 : place], told[place]) for place in asked)
         return -sum(map(math.log2, chances)) / len(asked)

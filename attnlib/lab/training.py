@@ -162,6 +162,33 @@ def round_parameters(model: nn.Module, decimals: int) -> None:
         parameter.round_(decimals=decimals)
 
 
+class Dropout(nn.Module):
+    """Dropout (Srivastava et al., 2014) that drops the same numbers on every processor.
+
+    ``nn.Dropout`` draws its lots in another way on Intel's processors, so that one seed gives two results;
+    ``torch.rand`` draws the same ones everywhere.
+
+    Args:
+        p: the share of numbers that are set to zero in training; the others grow, so that the mean stays.
+
+    >>> import torch
+    >>> from attnlib.lab.training import Dropout
+    >>> dropout = Dropout(0.5)
+    >>> sorted(set(dropout(torch.ones(50)).tolist())), sorted(set(dropout.eval()(torch.ones(50)).tolist()))
+    ([0.0, 2.0], [1.0])
+    """
+
+    def __init__(self, p: float):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Numbers → numbers of the same shape."""
+        if not self.training:
+            return x
+        return x * (torch.rand_like(x) >= self.p) / (1 - self.p)
+
+
 @contextmanager
 def float64() -> Iterator[None]:
     """Compute in float64 by default inside of the block, or of the function that is decorated.

@@ -16,7 +16,7 @@ from attnlib.lab.models import (
     of_size,
 )
 from attnlib.lab.tasks import END, IGNORED, START, Batch, copying, reversal
-from attnlib.lab.training import accuracy, train
+from attnlib.lab.training import Dropout, accuracy, train
 from attnlib.transformer import Encoder, Transformer, greedy_search
 
 TASK = reversal(symbols=3, lengths=range(2, 4))
@@ -177,6 +177,20 @@ def test_rounded_parameters_are_the_same_although_sums_are_rounded_otherwise(mon
         apart[decimals] = (learnt[0] - learnt[1]).abs().max().item()
     assert apart[5] == 0 < apart[None]
     assert torch.equal(learnt[0], learnt[0].round(decimals=5))
+
+
+def test_dropout_draws_by_rand_and_keeps_the_mean():
+    """One lot a number, and what is kept grows; evaluation leaves all as it is, and draws nothing."""
+    x, dropout = torch.arange(1.0, 70_001).view(7, 10_000).double(), Dropout(0.2)
+    torch.manual_seed(3)
+    dropped = dropout(x)
+    torch.manual_seed(3)
+    kept = torch.rand(7, 10_000, dtype=torch.float64) >= 0.2
+    torch.testing.assert_close(dropped, torch.where(kept, x / 0.8, 0.0))
+    assert (dropped / x).mean() == pytest.approx(1, abs=0.01)
+    state = torch.get_rng_state()
+    assert dropout.eval()(x) is x
+    assert torch.get_rng_state().equal(state)
 
 
 def test_convolutions_reach_as_far_as_they_say():

@@ -1,7 +1,16 @@
-"""A language model of characters, three seeds, beside counts and a GRU of its size: bits a character.
+"""A language model, three seeds, beside counts and a GRU of its size: bits a character.
 
 All are trained on the same frozen text, in float64 with parameters rounded after each step, so that the numbers are the
 same on another processor. The chapter writes the model itself, and trains it with seed 0.
+
+The protocol was fixed before the test pages were read. Both models read the same tokens, with the same batches, steps
+and schedule, clipped gradients, embeddings of the same scale. Each has its own highest rate and dropout, the GRU its
+number of layers, too: of each option of ``GRIDS`` in turn the best on the validation pages, with a seed of its own (in
+float32: a choice needs no digits). Then each is trained with three other seeds, and only these are asked for the test
+pages. What both share, such as the number of merges, was tried on the validation pages, more often with attention.
+
+Tokens matter. With single characters (no merge; one run each, on the validation pages, the better of two dropouts) the
+GRU is ahead, with 1.87 bits against 1.93, and then nearly as good as attention with merged tokens: 1.84.
 """
 
 from collections.abc import Callable
@@ -14,15 +23,25 @@ from torch import Tensor, nn
 from attnlib import masks
 from attnlib.functional import attention
 from attnlib.lab.models import count_parameters, of_size
-from attnlib.lab.prose import Counts, Prose, bits, characters, text
-from attnlib.lab.training import float64, train
+from attnlib.lab.prose import Counts, Prose, bits, text, vocabulary
+from attnlib.lab.training import Dropout, float64, train
 from attnlib.positions import Rotary
 
 SEEDS = range(3)
+CHOOSING = 3  # the seed with which rates and sizes are chosen
 STEPS = 1_000
 ORDERS = range(1, 8)  # of counts: 1 for single characters, 3 for trigrams
 SIZES: dict[str, Any] = {"d_model": 64, "num_heads": 4, "num_layers": 2}
-HOW: dict[str, Any] = {"batch_size": 8, "rate": 1e-2, "warmup": 50, "fall_to_zero": True, "decimals": 5}
+HOW: dict[str, Any] = {"batch_size": 8, "warmup": 50, "fall_to_zero": True}
+GRIDS: dict[str, dict[str, tuple]] = {
+    "attention": {"rate": (5e-3, 1e-2, 2e-2), "dropout": (0.1, 0.2, 0.3, 0.4)},
+    "GRU": {"num_layers": (1, 2), "rate": (5e-3, 1e-2, 2e-2), "dropout": (0.1, 0.2, 0.3, 0.4)},
+}
+FIRST: dict[str, Any] = {"rate": 1e-2, "dropout": 0.2}  # what a search begins with
+CHOSEN: dict[str, dict[str, Any]] = {
+    "attention": {"rate": 5e-3, "dropout": 0.3},
+    "GRU": {"num_layers": 2, "rate": 1e-2, "dropout": 0.3},
+}
 
 
 class Layer(nn.Module):
@@ -56,88 +75,125 @@ class Layer(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """Decoder-only: each character is asked for the next.
+    """Decoder-only: each token is asked for the next.
 
     Args:
-        vocab: the number of different characters.
+        vocab: the number of different tokens.
         d_model: the size of the tokens.
         num_heads: H.
         num_layers: how many layers.
+        dropout: the share of numbers that training drops, of the embedded tokens and of what the output reads.
 
     >>> import torch
     >>> from attnlib.lab.experiments.language_model import LanguageModel
-    >>> LanguageModel(7, d_model=8, num_heads=2, num_layers=1)(torch.zeros(3, 5, dtype=torch.int64)).shape
+    >>> LanguageModel(7, d_model=8, num_heads=2, num_layers=1, dropout=0.2)(torch.zeros(3, 5, dtype=torch.int64)).shape
     torch.Size([3, 5, 7])
     """
 
-    def __init__(self, vocab: int, d_model: int, num_heads: int, num_layers: int):
+    def __init__(self, vocab: int, d_model: int, num_heads: int, num_layers: int, dropout: float):
         super().__init__()
         self.embedding = nn.Embedding(vocab, d_model)
+        nn.init.normal_(self.embedding.weight, std=0.1)
+        self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(Layer(d_model, num_heads) for _ in range(num_layers))
         self.norm = nn.LayerNorm(d_model)
         self.output = nn.Linear(d_model, vocab)
 
     def forward(self, tokens: Tensor, mask: masks.Mask | None = None) -> Tensor:
         """Tokens (B, L) → logits (B, L, vocab). Default of ``mask``: causal."""
-        x = self.embedding(tokens)
+        x = self.dropout(self.embedding(tokens))
         for layer in self.layers:
             x = layer(x, masks.causal() if mask is None else mask)
-        return self.output(self.norm(x))
+        return self.output(self.dropout(self.norm(x)))
 
 
 class Recurrent(nn.Module):
-    """A GRU of two layers (Cho et al., 2014) in the place of attention.
+    """A GRU (Cho et al., 2014) in the place of attention.
 
     Args:
-        vocab: the number of different characters.
+        vocab: the number of different tokens.
         d_model: the size of tokens and states.
         num_layers: how many GRUs stand on each other.
+        dropout: the share of numbers that training drops, of what each layer and the output read.
     """
 
-    def __init__(self, vocab: int, d_model: int, num_layers: int = 2):
+    def __init__(self, vocab: int, d_model: int, num_layers: int, dropout: float):
         super().__init__()
         self.embedding = nn.Embedding(vocab, d_model)
-        self.body = nn.GRU(d_model, d_model, num_layers, batch_first=True)
+        nn.init.normal_(self.embedding.weight, std=0.1)
+        self.dropout = Dropout(dropout)
+        self.layers = nn.ModuleList(nn.GRU(d_model, d_model, batch_first=True) for _ in range(num_layers))
         self.output = nn.Linear(d_model, vocab)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens (B, L) → logits (B, L, vocab)."""
-        return self.output(self.body(self.embedding(tokens))[0])
+        x = self.embedding(tokens)
+        for layer in self.layers:
+            x, _ = layer(self.dropout(x))
+        return self.output(self.dropout(x))
 
 
-def decoder_only() -> LanguageModel:
+def decoder_only(dropout: float = CHOSEN["attention"]["dropout"]) -> LanguageModel:
     """Return the model that the chapter trains."""
-    return LanguageModel(len(characters()), **SIZES)
+    return LanguageModel(len(vocabulary()), **SIZES, dropout=dropout)
 
 
-def recurrent() -> Recurrent:
+def recurrent(num_layers: int = CHOSEN["GRU"]["num_layers"], dropout: float = CHOSEN["GRU"]["dropout"]) -> Recurrent:
     """Return a GRU as large as :func:`decoder_only`."""
-    return of_size(lambda size: Recurrent(len(characters()), size), count_parameters(decoder_only()))
+    size = count_parameters(decoder_only())
+    return of_size(lambda d_model: Recurrent(len(vocabulary()), d_model, num_layers, dropout), size)
+
+
+MAKE: dict[str, Callable[..., nn.Module]] = {"attention": decoder_only, "GRU": recurrent}
+
+
+def fit(name: str, seed: int, *, steps: int, decimals: int | None, rate: float, **sizes: Any) -> nn.Module:
+    """Return one model, trained."""
+    torch.manual_seed(seed)
+    model = MAKE[name](**sizes)
+    train(model, Prose(), seed=seed, steps=steps, check_every=steps, rate=rate, decimals=decimals, **HOW)
+    return model
+
+
+def choice(name: str, steps: int = STEPS) -> list[dict]:
+    """Search a model's grid, an option at a time; return what was tried, with its bits on the validation pages."""
+    tried: list[dict] = []
+    best = {option: FIRST.get(option, values[-1]) for option, values in GRIDS[name].items()}
+    for option, values in GRIDS[name].items():
+        for value in values:
+            asked = {**best, option: value}
+            if not any(asked.items() <= each.items() for each in tried):
+                model = fit(name, CHOOSING, steps=steps, decimals=None, **asked)
+                tried.append({**asked, "bits": round(bits(model, "validation"), 3)})
+        best = {key: min(tried, key=lambda each: each["bits"])[key] for key in best}
+    return tried
 
 
 @float64()
-def run(make: Callable[[], nn.Module], seed: int, steps: int = STEPS) -> dict:
-    """Train one model; return the bits a held-out character, and of training at its end."""
-    torch.manual_seed(seed)
-    model = make()
-    history = train(model, Prose(), seed=seed, steps=steps, check_every=steps, **HOW)
-    last = torch.tensor(history.losses[-50:]) / torch.tensor(2.0).log()
-    return {"seed": seed, "bits": round(bits(model), 4), "training": round(last.mean().item(), 4)}
+def run(name: str, seed: int, steps: int = STEPS) -> dict:
+    """Train one model as it was chosen; return the bits a character of the test pages."""
+    return {"seed": seed, "bits": round(bits(fit(name, seed, steps=steps, decimals=5, **CHOSEN[name])), 4)}
 
 
-def row(make: Callable[[], nn.Module], steps: int = STEPS) -> dict:
+def row(name: str) -> dict:
     """Return the size of a model, its steps, and for each seed what :func:`run` returns."""
     return {
-        "parameters": count_parameters(make()),
-        "steps": steps,
-        "seeds": [run(make, seed, steps) for seed in SEEDS],
+        "parameters": count_parameters(MAKE[name]()),
+        "steps": STEPS,
+        "seeds": [run(name, seed) for seed in SEEDS],
     }
 
 
 def counts() -> dict:
-    """Return the bits a held-out character of counts of each order."""
-    read = text(held_out=False)
+    """Return the bits a character of the test pages of counts of each order."""
+    read = text("training")
     return {"bits": {str(order): round(Counts(order, read).bits(), 4) for order in ORDERS}}
 
 
-ROWS = {"counts": counts, "attention": partial(row, decoder_only), "GRU": partial(row, recurrent)}
+ROWS = {
+    "counts": counts,
+    "attention, validation": partial(choice, "attention"),
+    "GRU, validation": partial(choice, "GRU"),
+    "attention": partial(row, "attention"),
+    "GRU": partial(row, "GRU"),
+}
