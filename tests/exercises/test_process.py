@@ -52,9 +52,15 @@ def test_a_job_that_ends_its_process_leaves_ours():
 
 
 def test_no_process_is_left():
-    process._in_a_fork(lambda send: time.sleep(60), 0.1)
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    """Neither running nor waited for; of other tests' children nothing is asked."""
+
+    def job(send):
+        send(os.getpid())
+        time.sleep(60)
+
+    [child] = process._in_a_fork(job, 2).sent
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
 
 
 def test_where_no_fork_can_be_a_thread_is_used(monkeypatch):
