@@ -75,11 +75,12 @@ def _exercise(match: re.Match) -> Exercise:
     body = match["body"]
     options = dict(OPTION.findall(body))
     text = OPTION.sub("", body).strip()
-    stub = next((block for block in STUB.findall(text) if _is_left_open(block)), "")
+    stub = next((block for block in STUB.findall(text) if is_left_open(block)), "")
     return Exercise(options.get("label", ""), match["title"].strip() or "Exercise", text, stub.strip())
 
 
-def _is_left_open(block: str) -> bool:
+def is_left_open(block: str) -> bool:
+    """Whether a block of code defines something whose body is an ellipsis, left to the reader."""
     values = (node.value for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Expr))
     return any(isinstance(value, ast.Constant) and value.value is ... for value in values)
 

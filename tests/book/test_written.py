@@ -15,6 +15,7 @@ from nbformat import NotebookNode
 from tests.book import written
 from tests.book.prose import Directive, parser, read
 from tools.execute import read_text, texts
+from tools.exercises import is_left_open
 
 CHECKS: dict[str, ModuleType] = {
     found.name: importlib.import_module(f"{written.__name__}.{found.name}")
@@ -31,14 +32,8 @@ def stubs(notebook: NotebookNode) -> dict[str, str]:
         for part in read(cell.source) if cell.cell_type == "markdown" else ():
             if isinstance(part, Directive) and part.name == "exercise":
                 blocks = [token.content for token in parser().parse(part.body) if token.info == "python"]
-                found |= {part.options.get("label", ""): block for block in blocks if is_stub(block)}
+                found |= {part.options.get("label", ""): block for block in blocks if is_left_open(block)}
     return found
-
-
-def is_stub(block: str) -> bool:
-    """Whether a block of code defines something that is left to the reader."""
-    nodes = (node.value for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Expr))
-    return any(isinstance(value, ast.Constant) and value.value is ... for value in nodes)
 
 
 def solution(notebook: NotebookNode, label: str, name: str) -> str:
