@@ -25,12 +25,13 @@ SCRIPT = re.compile(r"```python\n(# (?P<name>\w+)\.py, started by: .*?)```.*?```
 SCRIPTS = {match["name"]: match for match in SCRIPT.finditer(PAGE.read_text("utf-8"))}
 LIMITS = {"words": 100, "visible lines": 25, "columns": 88}
 PROCESSES = 2
+ALONE = re.compile(r"```python\n(# (?P<name>\w+)\.py\n.*?)```.*?```text\n(?P<printed>.*?)```", re.DOTALL)
 
 every_recipe = pytest.mark.parametrize("title", RECIPES)
 
 
 def test_the_recipes_are_found():
-    assert len(RECIPES) == 18
+    assert len(RECIPES) == 19
     assert len(CELLS) == 14
     assert list(SCRIPTS) == ["ddp", "fsdp", "heads"]
 
@@ -50,6 +51,20 @@ def test_a_cell_runs_alone(title):
     with redirect_stdout(printed):
         exec(compile(CELLS[title].source, title, "exec"), {})
     assert printed.getvalue() == "".join(output.text for output in CELLS[title].outputs)
+
+
+@pytest.mark.filterwarnings(
+    r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning",  # torch's exporter, of itself
+    "ignore:# The axis name. B will not be used:UserWarning",  # x and lengths share it
+)
+@pytest.mark.parametrize("name", ["tune", "to_onnx"])
+def test_what_needs_another_package_runs(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    [script] = [match for match in ALONE.finditer(PAGE.read_text("utf-8")) if match["name"] == name]
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        exec(compile(script[1], name, "exec"), {})
+    assert printed.getvalue().endswith(script["printed"])  # the exporter tells its steps first
 
 
 def test_the_scripts_run_in_two_processes():
