@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from attnlib import checks
 from attnlib.kernels.quarantine import are_finite, is_readable
-from attnlib.masks import Both, Mask, Padding
+from attnlib.masks import Both, Mask, Padding, SlidingWindow
 from attnlib.modes import autocast_is_on
+from attnlib.scores import Scores
 
 __all__ = ["KVCache", "Memory"]
 
@@ -300,6 +301,24 @@ class KVCache(_Kept):
             way = "pad the prompts on the left, and give ~masks.padding(missing) at each step"
             raise ValueError(f"mask: expected {wanted}, got lengths of at most {mask.longest}; {way}")
 
+    def within_reach(self, scores: Scores) -> Scores:
+        """Return the scores (…, H, L, S) of L new tokens for the keys that are kept, and for their own.
+
+        Of those a query may attend to the last ``window``.
+        """
+        if self.window is None:
+            return scores
+        L, S = scores.shape[-2:]
+        kept = self._past_of_a_step() + L
+        if L > 1:  # a single query can see all that is kept
+            reach = SlidingWindow(self.window, ahead=L)
+            scores = scores._replace(mask=reach if scores.mask is None else scores.mask & reach)
+        return scores.of_last_keys(S - kept) if kept < S else scores
+
+    def _past_of_a_step(self) -> int:
+        """Return how many old tokens the next ones may attend to."""
+        return self._kept if self.window is None else min(self._kept, self.window - 1)
+
     def append(self, key: Tensor, value: Tensor, layer: nn.Module | None = None) -> tuple[Tensor, Tensor]:
         """Add the keys and values of new tokens at the end, and return all that they may attend to.
 
@@ -333,7 +352,7 @@ class KVCache(_Kept):
         # Autograd forbids writing in place, even where only the query needs a gradient: it reads the keys for that.
         in_place = not torch.is_grad_enabled() and not (self._key is not None and _made_in_inference(self._key))
         L = key.shape[-2]
-        past = self._kept if self.window is None else min(self._kept, self.window - 1)
+        past = self._past_of_a_step()
         old = self._first + self._kept - past, past
         room = self.capacity if self.window is None else 2 * self.window
         self._key, first = _append(self._key, key, *old, room, in_place)

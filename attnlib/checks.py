@@ -12,6 +12,7 @@ from attnlib.modes import autocast_is_on
 __all__ = [
     "finite_number",
     "heads",
+    "keys_and_values",
     "nothing_beside_jagged",
     "padded_or_jagged",
     "positive_number",
@@ -198,6 +199,40 @@ def tokens(name: str, x: Tensor, d_model: int, query: Tensor | None = None, lett
     if x.dim() not in (2, 3) or x.shape[-1] != d_model or x.dim() != query.dim():
         axes = f"(B, L, {letter} = {d_model}), or (L, {letter})" + ", with as many axes as query" * (x is not query)
         raise ValueError(f"{name}: expected {axes}, got {tuple(x.shape)}")
+
+
+def keys_and_values(
+    key: Tensor, value: Tensor | None, query: Tensor, key_width: int, value_width: int
+) -> tuple[Tensor, Tensor]:
+    """Check the tokens that keys and values are made of, beside those of the query, and return both.
+
+    Args:
+        key: (B, S, key_width), or (S, key_width).
+        value: (B, S, value_width). Default: ``key``.
+        query: (B, L, d_model), whose batch, layout and dtype they have.
+        key_width: the size that a key's tokens must have.
+        value_width: the size that a value's tokens must have.
+
+    Raises:
+        ValueError: if sizes do not fit.
+        TypeError: if one is not a floating-point tensor, or of another dtype or layout than the query.
+
+    >>> import torch
+    >>> from attnlib import checks
+    >>> _ = checks.keys_and_values(torch.zeros(2, 7, 4), None, torch.zeros(3, 5, 4), 4, 4)
+    Traceback (most recent call last):
+    ValueError: key: expected a batch of 3 as in query, got 2
+    """
+    tokens("key", key, key_width, query, "key_width")
+    if key.shape[:-2] != query.shape[:-2]:
+        raise ValueError(f"key: expected a batch of {query.shape[0]} as in query, got {key.shape[0]}")
+    value = key if value is None else value
+    tokens("value", value, value_width, query, "value_width")
+    if value.shape[:-1] != key.shape[:-1]:
+        wanted = f"key's shape {tuple(key.shape[:-1])}"
+        raise ValueError(f"value: expected {wanted} before its size, got {tuple(value.shape[:-1])}")
+    same_dtype(query, key=key, value=value)
+    return key, value
 
 
 def same_dtype(query: Tensor, **others: Tensor) -> None:

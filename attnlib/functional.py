@@ -105,9 +105,7 @@ def attention_weights(
     checks.padded_or_jagged(query, key, attention_weights=True)
     checks.heads(query, key)
     scores = Scores.of(mask, bias, (*query.shape[:-1], key.shape[-2]), query.device)
-    clean = quarantine(query, key, key, scores, is_readable(query, key))
-    weights = explicit.weights(clean.query, clean.key, clean.scores, scale=scale_of(query, scale))
-    return set_nan(weights, clean.lost_weights)
+    return compute_weights(query, key, scores, scale=scale_of(query, scale))
 
 
 def scale_of(query: Tensor, scale: float | None = None) -> float:
@@ -116,6 +114,12 @@ def scale_of(query: Tensor, scale: float | None = None) -> float:
         return 1 / math.sqrt(query.shape[-1])
     checks.finite_number("scale", scale)
     return scale if isinstance(scale, torch.SymFloat) else float(scale)  # torch takes no Fraction
+
+
+def compute_weights(query: Tensor, key: Tensor, scores: Scores, *, scale: float) -> Tensor:
+    """Return the weights (…, H, L, S) before dropout, without any check."""
+    clean = quarantine(query, key, key, scores, is_readable(query, key))
+    return set_nan(explicit.weights(clean.query, clean.key, clean.scores, scale=scale), clean.lost_weights)
 
 
 @overload

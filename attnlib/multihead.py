@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from attnlib import checks, functional
 from attnlib.biases import ByDistance
 from attnlib.cache import KVCache, Memory
-from attnlib.masks import Mask, SlidingWindow
+from attnlib.masks import Mask
 from attnlib.positions import Rotary, check_positions
 from attnlib.scores import Scores
 
@@ -224,8 +224,6 @@ class MultiHeadAttention(nn.Module):
             keys = self._turned(keys, where)
             if cache is not None:
                 keys, values = cache.append(keys, values, self)
-                if cache.window is not None:
-                    scores = _under_a_window(scores, cache.window, keys.shape[-2])
         if cache is not None:
             scores = scores._replace(finite=cache.is_finite)
         if need_weights:
@@ -234,12 +232,13 @@ class MultiHeadAttention(nn.Module):
         heads, weights = functional.compute(
             queries, keys, values, scores, scale=scale, dropout_p=dropout_p, need_weights=need_weights
         )
+        if weights is None and self._observers:
+            with torch.no_grad():  # beside the output, so that this, its gradient and what is dropped stay the same
+                weights = functional.compute_weights(queries, keys, scores, scale=scale)
         if weights is not None:
-            self.attn = weights = weights.detach()
-        if self._observers:
-            if weights is None:
-                with torch.no_grad():  # beside the output, so that this, its gradient and what is dropped stay the same
-                    _, weights = functional.compute(queries, keys, values, scores, scale=scale, need_weights=True)
+            weights = weights.detach()
+            if need_weights:
+                self.attn = weights
             for show in self._observers:
                 show(weights)
         # (B, H, L, d_v) → (B, L, H·d_v) → (B, L, d_model)
@@ -267,7 +266,7 @@ class MultiHeadAttention(nn.Module):
         """
         if self.rotary is not None:
             raise ValueError("key: rotary positions are for self-attention; a layer that remembers has none")
-        key, value = self._checked_keys(key, value, key)
+        key, value = checks.keys_and_values(key, value, key, self.key_width, self.value_width)
         if key.is_nested:
             checks.nothing_beside_jagged("key", remember=True)
         return Memory(*self._keys_and_values(key, value), layer=self)
@@ -303,12 +302,18 @@ class MultiHeadAttention(nn.Module):
         checks.probability("dropout", self.dropout)  # an attribute, so that it may have changed
         if cache is not None and not isinstance(cache, KVCache | Memory):
             raise TypeError(f"cache: expected a KVCache, or what remember() made, got {type(cache).__name__}")
-        if not isinstance(cache, Memory):
-            key, value = self._checked_tokens(query, key, value)
-        elif key is not None or value is not None:
+        if isinstance(cache, Memory) and (key is not None or value is not None):
             raise ValueError("key: expected none beside a cache that remember() made: it holds the keys and values")
+        # Whether they are of the layer's dtype, the projections say: they may be quantised, wrapped, or cast weights.
+        checks.tokens("query", query, self.d_model, query)
+        if key is not None:
+            key, value = checks.keys_and_values(key, value, query, self.key_width, self.value_width)
+        elif value is not None:
+            raise ValueError("key: expected a key beside the value, got None")
+        elif not isinstance(cache, Memory) and not self.key_width == self.value_width == self.d_model:
+            width = f"key_width = {self.key_width}, since query has {self.d_model}"
+            raise ValueError(f"key: expected one of {width}, got None")
         else:
-            checks.tokens("query", query, self.d_model, query)
             key = value = query
         if query.is_nested:
             others = {"mask": mask, "bias": bias, "cache": cache, "rotary": self.rotary}
@@ -329,7 +334,8 @@ class MultiHeadAttention(nn.Module):
                     raise ValueError(f"key: expected the {L} tokens of query beside a cache that grows, got {S}; {way}")
                 cache.check_mask(mask.mask if isinstance(mask, Scores) else mask)
             S = cache.length + (S if isinstance(cache, KVCache) else 0)
-        return key, value, Scores.of(mask, bias, (*batch, self.num_heads, L, S), query.device)
+        scores = Scores.of(mask, bias, (*batch, self.num_heads, L, S), query.device)
+        return key, value, cache.within_reach(scores) if isinstance(cache, KVCache) else scores
 
     def check_positions(self, positions: Tensor, query: Tensor) -> None:
         """Check that there is something to read ``positions``, and that they fit the tokens (…, L, d_model).
@@ -351,32 +357,6 @@ class MultiHeadAttention(nn.Module):
                 f"positions: expected None, since the layer has no rotary that would read them, got {found}"
             )
         check_positions(positions, query.shape[-2], query.shape[:-2], query.device)
-
-    def _checked_tokens(self, query: Tensor, key: Tensor | None, value: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Check the tokens, and return the key's and the value's."""
-        # Whether they are of the layer's dtype, the projections say: they may be quantised, wrapped, or cast weights.
-        checks.tokens("query", query, self.d_model, query)
-        if key is not None:
-            return self._checked_keys(key, value, query)
-        if value is not None:
-            raise ValueError("key: expected a key beside the value, got None")
-        if (self.key_width, self.value_width) != (self.d_model, self.d_model):
-            raise ValueError(
-                f"key: expected one of key_width = {self.key_width}, since query has {self.d_model}, got None"
-            )
-        return query, query
-
-    def _checked_keys(self, key: Tensor, value: Tensor | None, query: Tensor) -> tuple[Tensor, Tensor]:
-        checks.tokens("key", key, self.key_width, query, "key_width")
-        if key.shape[:-2] != query.shape[:-2]:
-            raise ValueError(f"key: expected a batch of {query.shape[0]} as in query, got {key.shape[0]}")
-        value = key if value is None else value
-        checks.tokens("value", value, self.value_width, query, "value_width")
-        if value.shape[:-1] != key.shape[:-1]:
-            wanted = f"key's shape {tuple(key.shape[:-1])}"
-            raise ValueError(f"value: expected {wanted} before its size, got {tuple(value.shape[:-1])}")
-        checks.same_dtype(query, key=key, value=value)
-        return key, value
 
     def __getstate__(self) -> dict:
         """A copy, or a pickle, made while somebody looks is not looked at."""
@@ -403,15 +383,6 @@ def _names_of_biased(projection_bias: bool | Collection[str]) -> Collection[str]
 def _split(x: Tensor, size: int) -> Tensor:
     """(B, L, H·size) → (B, H, L, size). H is counted, not read: under tensor parallelism it is a rank's share."""
     return torch.unflatten(x, -1, (-1, size)).transpose(-3, -2)
-
-
-def _under_a_window(scores: Scores, window: int, kept: int) -> Scores:
-    """Return the scores of the keys that a cache has kept, of which a query may attend to the last ``window``."""
-    L, S = scores.shape[-2:]
-    if L > 1:  # a single query can see all that is kept
-        reach = SlidingWindow(window, ahead=L)
-        scores = scores._replace(mask=reach if scores.mask is None else scores.mask & reach)
-    return scores.of_last_keys(S - kept) if kept < S else scores
 
 
 def _projected(projection: nn.Module, x: Tensor, name: str) -> Tensor:
