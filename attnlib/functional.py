@@ -42,8 +42,8 @@ def attention(
         key: (…, H_kv, S, d_k), or (S, d_k). H_kv divides H; query head h reads key head h // (H // H_kv)
             (grouped-query attention, Ainslie et al., 2023).
         value: (…, H_kv, S, d_v), or (S, d_v).
-        mask: a Mask from :mod:`attnlib.masks`, or a bool tensor, True where a query may attend: (L, S), all axes of the
-            scores (…, H, L, S), each of them 1 or whole, or all of them but H.
+        mask: a Mask from :mod:`attnlib.masks`, or a bool tensor, True where a query may attend: (L, S), (B, L, S), or
+            (B|1, H|1, L|1, S|1). Further axes before B are those of the query, each 1 or whole.
         bias: float, added to the scores: (L, S), or all axes of the scores, each 1 or whole. Or a rule by the
             distance, as :class:`attnlib.positions.ALiBi`, of which only what the mask leaves open is made.
         scale: what the dot products are multiplied with. Default: 1/√d_k.
@@ -54,9 +54,9 @@ def attention(
         (…, H, L, d_v), or (L, d_v). A query that may attend to nothing gets zeros, and zero gradient.
 
         NaN and ±infinity are contained: the outputs of the queries that may attend to one become NaN, without a
-        gradient, and no other output changes. So padding may hold anything. Where all may attend to all, this holds on
-        a CPU, outside of compiled graphs and of ``torch.func``; there and on other devices a NaN makes NaN, and an
-        infinity what arithmetic makes of it.
+        gradient, and no other output changes. So padding may hold anything. Without a mask this is so on a CPU; in
+        compiled graphs, in ``torch.func`` and on other devices a NaN makes NaN then, and an infinity what arithmetic
+        makes of it.
 
         torch's own kernel has no second derivative and says so; :func:`attention_weights` has one, and so has a mask
         with structure over many keys.
@@ -153,7 +153,11 @@ def compute(
     need_weights: bool = False,
     sizes: Sizes = ON_A_CPU,
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the output (…, H, L, d_v), and on request the weights (…, H, L, S) before dropout, without any check."""
+    """Return the output (…, H, L, d_v), and on request the weights (…, H, L, S) before dropout, without any check.
+
+    In three steps: a shortcut for few queries; what is not finite is put aside; one kernel computes. Each kernel gives
+    softmax(Q·Kᵀ·scale + bias)·V, as :mod:`attnlib.kernels.explicit` has it in plain lines.
+    """
     readable = is_readable(query, key, value)
     if readable and not need_weights:
         key, value, scores = few_queries.open_keys(key, value, scores, sizes)

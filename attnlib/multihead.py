@@ -224,7 +224,7 @@ class MultiHeadAttention(nn.Module):
             keys = self._turned(keys, where)
             if cache is not None:
                 keys, values = cache.append(keys, values, self)
-        if cache is not None:
+        if cache is not None:  # it looked at each number as it came, so that no step looks at all of them again
             scores = scores._replace(finite=cache.is_finite)
         if need_weights:
             self.attn = None  # the old ones need not be held beside the new ones
@@ -313,7 +313,7 @@ class MultiHeadAttention(nn.Module):
         elif not isinstance(cache, Memory) and not self.key_width == self.value_width == self.d_model:
             width = f"key_width = {self.key_width}, since query has {self.d_model}"
             raise ValueError(f"key: expected one of {width}, got None")
-        else:
+        else:  # self-attention; of a Memory, whose keys are made already, what stands here is not read
             key = value = query
         if query.is_nested:
             others = {"mask": mask, "bias": bias, "cache": cache, "rotary": self.rotary}

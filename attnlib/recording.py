@@ -49,7 +49,8 @@ def record_attention(model: nn.Module) -> Iterator[Record]:
 
     The weights are those that ``need_weights=True`` gives. They are computed beside the output, which stays the same.
     When the block ends, by an error too, the model is as it was before. Layers of Hugging Face's models are recorded
-    as well, where ``attnlib.interop.huggingface`` computes their attention.
+    as well, where ``attnlib.interop.huggingface`` computes their attention; a part of such a model that computes it by
+    itself has no row in the record.
 
     Every call is recorded, from whatever thread. With activation checkpointing a backward pass calls the layers again:
     let it stand after the block, or these calls are recorded too. A subclass of :class:`MultiHeadAttention` is

@@ -623,3 +623,18 @@ def test_a_model_that_never_asks_keeps_its_own_attention_and_recording_says_so()
     config._attn_implementation = "attnlib"
     with pytest.raises(KeyError, match="attnlib"):
         FalconModel(config)
+
+
+def test_a_model_made_with_the_name_that_never_asks_is_not_recorded():
+    """Nothing else tells: what it gives equals eager's."""
+    from transformers import DebertaV2Config, DebertaV2Model
+
+    sizes = {"vocab_size": VOCABULARY, "hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 4}
+    config = DebertaV2Config(**sizes, intermediate_size=20, pooler_hidden_size=24, attn_implementation="attnlib")
+    model = DebertaV2Model(config)
+    assert model.config._attn_implementation == "attnlib"
+    with (
+        pytest.raises(ValueError, match="expected one that attends by attnlib, got DebertaV2Model"),
+        record_attention(model),
+    ):
+        pass

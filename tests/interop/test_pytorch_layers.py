@@ -208,7 +208,8 @@ def partly_frozen():
 @pytest.mark.parametrize(
     ("layer", "error", "words"),
     [
-        (lambda: nn.Linear(3, 3), TypeError, "expected an attnlib.MultiHeadAttention, got Linear"),
+        (lambda: nn.Linear(3, 3), TypeError, "expected an attnlib.MultiHeadAttention, got Linear$"),
+        (lambda: nn.MultiheadAttention(6, 2), TypeError, "got MultiheadAttention; it is torch's already"),
         (lambda: ours(num_kv_heads=1), ValueError, "num_kv_heads = num_heads = 3, got 1; repeat the rows"),
         (lambda: ours(d_k=7), ValueError, "d_k = d_v = d_model / num_heads = 11, got d_k=7, d_v=11"),
         (lambda: ours(d_v=7), ValueError, "got d_k=11, d_v=7"),

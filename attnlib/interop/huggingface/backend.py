@@ -1,12 +1,13 @@
 """The backend: how it is registered, and the function that each attention layer of a model calls."""
 
+import sys
 import warnings
 from typing import Any
 
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from attnlib import masks, recording
 from attnlib.functional import attention, attention_weights
@@ -189,7 +190,13 @@ def _refuse_unknown(others: dict[str, Any]) -> None:
 
 def _attends_by_attnlib(module: nn.Module) -> bool:
     name = getattr(getattr(module, "config", None), "_attn_implementation", None)
-    return isinstance(name, str) and name in _names
+    return isinstance(name, str) and name in _names and _asks_for_a_backend(type(module))
+
+
+def _asks_for_a_backend(kind: type[nn.Module]) -> bool:
+    """Return whether a class may ask Transformers for the function that attends. DeBERTa's, say, never do."""
+    files = {base.__module__ for base in kind.__mro__} - {PreTrainedModel.__module__}  # which defines the name
+    return any(hasattr(sys.modules.get(file), "ALL_ATTENTION_FUNCTIONS") for file in files)
 
 
 recording.add_kind(_attends_by_attnlib)

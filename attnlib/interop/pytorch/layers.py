@@ -84,7 +84,9 @@ def to_torch(layer: MultiHeadAttention, *, batch_first: bool = True, share: bool
     True
     """
     if not isinstance(layer, MultiHeadAttention):
-        raise TypeError(f"layer: expected an attnlib.MultiHeadAttention, got {type(layer).__name__}")
+        found = type(layer).__name__
+        way = "; it is torch's already: its state dict fits the model before" * isinstance(layer, nn.MultiheadAttention)
+        raise TypeError(f"layer: expected an attnlib.MultiHeadAttention, got {found}{way}")
     H, d_model = layer.num_heads, layer.d_model
     if layer.num_kv_heads != H:
         way = "repeat the rows of wk and wv for each group of query heads"

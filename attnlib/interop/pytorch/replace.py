@@ -188,7 +188,8 @@ class TorchMultiHeadAttention(nn.MultiheadAttention):
             TypeError: if something is not a tensor, or dtypes do not fit.
         """
         if is_causal and attn_mask is None:
-            raise ValueError("is_causal: expected the causal attn_mask beside it, got None")
+            way = "give attn_mask=nn.Transformer.generate_square_subsequent_mask(L), too"
+            raise ValueError(f"is_causal: expected the causal attn_mask beside it, got None; {way}")
         if isinstance(query, Tensor) and query.is_nested and not self.batch_first:
             raise TypeError("query: expected a padded tensor, since batch_first=False, got a nested one")
         if isinstance(query, Tensor) and query.is_nested and query.layout == torch.strided:
