@@ -44,7 +44,7 @@ FORM = re.compile(
 )
 KINDS = ("Predict", "Write", "Break it", "Measure", "Derive")
 SOLUTION = re.compile(r"^(?P<fence>`{3,})\{solution\}.*\n(?:.*\n)*?(?P=fence)[ \t]*$", re.MULTILINE)
-GATE = re.compile(r"^`{3,}\{solution-(start|end)\}.*$", re.MULTILINE)
+GATE = re.compile(r"^(?P<fence>`{3,})\{solution-(?P<which>start|end)\}.*\n(?:.*\n)*?(?P=fence)[ \t]*$", re.MULTILINE)
 OPTION = re.compile(r"^:(\w+):[ \t]*(.*)\n", re.MULTILINE)
 STUB = re.compile(r"^```python\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
 
@@ -136,7 +136,7 @@ def _without_solutions(source: str, hidden: bool) -> tuple[str, bool]:
     for gate in GATE.finditer(source):
         if not hidden:
             shown.append(source[start : gate.start()])
-        hidden, start = gate[1] == "start", gate.end()
+        hidden, start = gate["which"] == "start", gate.end()
     if not hidden:
         shown.append(source[start:])
     return SOLUTION.sub("", "".join(shown)), hidden
