@@ -28,7 +28,7 @@ def _graphs():
     islands = np.eye(N, dtype=bool)
     islands[:5, :5], islands[5:, 5:] = True, True
     graphs = {"all read all": np.ones((N, N), bool), "a ring": ring, "a hub": hub, "a window": abs(ahead) < 3}
-    graphs |= {"only the past": ahead <= 0, "two islands": islands, "one token": np.ones((1, 1), bool)}
+    graphs |= {"only the past": ahead <= 0, "two islands": islands, "two tokens": np.ones((2, 2), bool)}
     generator = np.random.default_rng(0)
     for seed in range(5):
         graphs[f"graph {seed}"] = ring | (generator.random((N, N)) < 0.05)
@@ -44,7 +44,7 @@ def _farthest(reads, start):
             if read not in steps:
                 steps[read] = steps[reader] + 1
                 waiting.append(read)
-    return max(1, *steps.values()) if len(steps) == len(reads) else np.inf
+    return max(steps.values()) if len(steps) == len(reads) else np.inf
 
 
 def _right(reads, *, last=False, never=np.inf, more=0, whole=lambda heard: heard.all()):

@@ -8,7 +8,7 @@ NAME = "unpatched"
 
 def check(function):
     for across, side, B in ((3, 2, 5), (2, 3, 2), (1, 4, 3), (5, 1, 2)):
-        images = torch.arange(B * (across * side) ** 2).reshape(B, across * side, across * side)
+        images = torch.arange(B * (across * side) ** 2.0).reshape(B, across * side, across * side)
         tokens = [[_patch(image, row, column, side) for row, column in _places(across)] for image in images.tolist()]
         joined = function(torch.tensor(tokens), side)
         assert isinstance(joined, torch.Tensor), f"expected a tensor, got {type(joined).__name__}"
