@@ -1,61 +1,53 @@
-"""The cross-entropy with smoothed labels."""
+"""A sub-layer with the norm on its input, as the authors' later models have it."""
 
-import math
+from types import SimpleNamespace
 
+import numpy as np
 import torch
-from torch.nn import functional as F
 
-LABEL = "ex-paper-smoothed"
-NAME = "smoothed_loss"
+LABEL = "ex-paper-v2"
+NAME = "sublayer"
+
+B, L, D_MODEL = 2, 3, 5
 
 
 def check(function):
-    generator = torch.Generator().manual_seed(0)
-    logits = 3 * torch.randn(5, 7, generator=generator, dtype=torch.float64)
-    target = torch.randint(7, (5,), generator=generator)
-    for smoothing in (0.0, 0.1, 0.5):
-        found = function(logits, target, smoothing)
-        assert isinstance(found, torch.Tensor), f"expected a tensor, got {type(found).__name__}"
-        assert found.numel() == 1, f"expected one number, got the shape {tuple(found.shape)}"
-        right = _by_hand(logits.tolist(), target.tolist(), smoothing)
-        error = f"smoothing {smoothing}: expected {right:.4f}, got {found.item():.4f}"
-        assert math.isclose(found.item(), right, rel_tol=1e-9), error
-    far = torch.tensor([[2000.0, 0.0, -2000.0]], dtype=torch.float64)
-    found = function(far, torch.tensor([2]), 0.1).item()
-    assert math.isclose(found, 0.9 * 4000 + 0.1 * 2000), f"large logits overflow, or are lost: got {found}"
+    generator = np.random.default_rng(0)
+    x = 3 * generator.normal(size=(B, L, D_MODEL)) + 1
+    rows, kept, weight, bias = (
+        generator.normal(size=shape) for shape in ((L, L), (L, D_MODEL), (D_MODEL,), (D_MODEL,))
+    )
+
+    def norm(x):
+        centred = x - x.mean(axis=-1, keepdims=True)
+        return weight * centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-5) + bias
+
+    def compute(x):
+        return rows @ x
+
+    def dropout(x):
+        return x * np.where(kept < 0, 0.0, 1.6)
+
+    part = SimpleNamespace(norm=_of_tensors(norm), dropout=_of_tensors(dropout))
+    output = function(torch.tensor(x), _of_tensors(compute), part)
+    assert isinstance(output, torch.Tensor), f"expected a tensor, got {type(output).__name__}"
+    assert tuple(output.shape) == x.shape, f"expected (B, L, d_model) = {x.shape}, got {tuple(output.shape)}"
+    error = "expected x with the dropped output of its norm added"
+    np.testing.assert_allclose(output.numpy(), x + dropout(compute(norm(x))), rtol=1e-9, atol=1e-9, err_msg=error)
 
 
-def _by_hand(logits, target, smoothing):
-    total = 0.0
-    for row, right in zip(logits, target, strict=True):
-        log_sum = math.log(sum(math.exp(logit) for logit in row))
-        for token, logit in enumerate(row):
-            share = smoothing / len(row) + (1 - smoothing) * (token == right)
-            total += share * (log_sum - logit)
-    return total / len(logits)
-
-
-def _made(share, all_but_one=False, mean=True):
-    def loss(logits, target, smoothing):
-        losses = -logits.log_softmax(-1)
-        right = losses.gather(1, target[:, None])[:, 0]
-        even = (losses.sum(-1) - right) / (losses.shape[-1] - 1) if all_but_one else losses.mean(-1)
-        parts = share(smoothing) * right + smoothing * even
-        return parts.mean() if mean else parts.sum()
-
-    return loss
+def _of_tensors(function):
+    return lambda x: torch.tensor(function(x.numpy()))
 
 
 WRONG = {
-    "not smoothed": lambda logits, target, smoothing: F.cross_entropy(logits, target),
-    "the right token gets no part of the even share": _made(lambda s: 1 - s, all_but_one=True),
-    "the right token keeps all": _made(lambda s: 1.0),
-    "a sum over the tokens": _made(lambda s: 1 - s, mean=False),
-    "the shares swapped": lambda logits, target, smoothing: _made(lambda s: 1 - s)(logits, target, 1 - smoothing),
-    "a softmax whose logarithm overflows": lambda logits, target, smoothing: (
-        -(
-            (1 - smoothing) * logits.softmax(-1).log().gather(1, target[:, None])[:, 0]
-            + smoothing * logits.softmax(-1).log().mean(-1)
-        ).mean()
-    ),
+    "post-norm, as before": lambda x, compute, part: part.norm(x + part.dropout(compute(x))),
+    "no norm": lambda x, compute, part: x + part.dropout(compute(x)),
+    "the norm on the output": lambda x, compute, part: x + part.dropout(part.norm(compute(x))),
+    "two norms": lambda x, compute, part: part.norm(x + part.dropout(compute(part.norm(x)))),
+    "no sum": lambda x, compute, part: part.dropout(compute(part.norm(x))),
+    "the normed input is added": lambda x, compute, part: part.norm(x) + part.dropout(compute(part.norm(x))),
+    "no dropout": lambda x, compute, part: x + compute(part.norm(x)),
+    "dropout on the sum": lambda x, compute, part: part.dropout(x + compute(part.norm(x))),
+    "dropout on the input": lambda x, compute, part: x + compute(part.dropout(part.norm(x))),
 }
