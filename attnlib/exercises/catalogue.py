@@ -7,7 +7,7 @@ stands beside other mistakes more often than alone.
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from attnlib.exercises.misconception import Misconception
+from attnlib.exercises.misconception import Misconception, Slip
 from attnlib.exercises.misconceptions import (
     blocks,
     cache,
@@ -16,8 +16,10 @@ from attnlib.exercises.misconceptions import (
     layers,
     masks,
     positions,
+    results,
     scores,
     softmax,
+    together,
     writing,
 )
 
@@ -35,10 +37,14 @@ _FAMILIES = (
     writing.MISCONCEPTIONS,
     softmax.MISCONCEPTIONS,
     masks.EMPTY_ROWS,
+    results.MISCONCEPTIONS,
     conduct.MISCONCEPTIONS,
 )
-# Mistakes that are seen in how an answer behaves, not in its numbers.
-CONDUCT = frozenset(each.key for each in conduct.MISCONCEPTIONS)
+# Mistakes that are seen in how an answer behaves, or in its result alone: no slip is looked for.
+CONDUCT = frozenset(each.key for each in (*conduct.MISCONCEPTIONS, *results.MISCONCEPTIONS))
+
+# Two mistakes in one line, so that their slips cannot be put together line by line.
+TOGETHER: tuple[tuple[tuple[str, str], Slip], ...] = together.SLIPS
 
 # What is seldom made beside another mistake: such pairs are tried last.
 SELDOM = frozenset(
