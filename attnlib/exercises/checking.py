@@ -316,10 +316,19 @@ def _wrong(contract: Contract, examined: _Examined, ways: list[Way]) -> Verdict:
         if found and found[0].whole:
             break
     way, found = best
+    if _all_nan(contract, examined.outcomes[way]):
+        found = [Explanation(("result-nan",), True), *found]
     places = [*_failing(contract, examined, way)]
     shows = found[0].shows if found else frozenset()
     place = next((place for place in places if place in shows), places[0])
     return _found(Example(contract, way, place), examined, found)
+
+
+def _all_nan(contract: Contract, outcomes: dict[int, Outcome]) -> bool:
+    """Whether no number came where ordinary inputs went in, so that many mistakes would look alike."""
+    plain = [place for place, probe in enumerate(contract.probes) if place in outcomes and not probe.hard]
+    values = [outcomes[place].values for place in plain]
+    return bool(values) and all(each is not None and np.isnan(each).all() for each in values)
 
 
 def _found(example: Example, examined: _Examined, found: list[Explanation]) -> Verdict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache, partial
-from itertools import chain, islice
+from itertools import chain, islice, product
 
 import numpy as np
 import torch
@@ -19,10 +19,10 @@ from attnlib.exercises.observe import Outcome, agree, distance, observe
 from attnlib.exercises.seen import seen_in
 
 # How many pairs of mistakes are tried, the likeliest first, and how many that only hard probes show.
-_PAIRS, _QUIET_PAIRS = 1200, 300
+_PAIRS, _QUIET_PAIRS = 900, 300
 
-# How many ways to make a mistake are tried beside another one.
-_LIKELY = 3
+# How many ways to make a mistake are tried beside another one: those that change the fewest lines.
+_LIKELY = 4
 
 Mistakes = tuple[tuple[str, Slip], ...]  # each with its key
 
@@ -187,32 +187,27 @@ class _Search:
 
     def pairs(self) -> Iterator[Mistakes]:
         """Two mistakes that ordinary inputs show, the likeliest pairs first."""
-        first, likely = self.likely(1), self.likely(_LIKELY)
-        tried: set[frozenset[Slip]] = set()
-        for seldom, ones, twos in (
-            (False, first, first),
-            (False, first, likely),
-            (False, likely, likely),
-            (True, first, first),
-            (False, first, self.loud),
-        ):
-            for one in ones:
-                for two in twos:
-                    pair = frozenset((one[1], two[1]))
-                    wanted = seldom == bool({one[0], two[0]} & SELDOM) and one[0] != two[0]
-                    if wanted and one[1].beside(two[1]) and pair not in tried:
-                        tried.add(pair)
-                        yield (one, two) if self.place[one] < self.place[two] else (two, one)
+        likely = self.likely()
+        ranks = sorted(product(range(_LIKELY), repeat=2), key=lambda pair: (sum(pair), max(pair)))
+        for seldom, (one, two) in [
+            *((False, pair) for pair in ranks if pair[0] <= pair[1]),
+            (True, (0, 0)),
+            (True, (0, 1)),
+        ]:
+            for a, b in product(likely[one], likely[two]):
+                wanted = seldom == bool({a[0], b[0]} & SELDOM) and a[0] != b[0]
+                if wanted and a[1].beside(b[1]) and (one != two or self.place[a] < self.place[b]):
+                    yield (a, b) if self.place[a] < self.place[b] else (b, a)
 
-    def likely(self, most: int) -> list[tuple[str, Slip]]:
-        """The first ways to make each mistake."""
+    def likely(self) -> list[list[tuple[str, Slip]]]:
+        """The first ways to make each mistake, the second ones, and so on."""
+        ranked: list[list[tuple[str, Slip]]] = [[] for _ in range(_LIKELY)]
         count: dict[str, int] = {}
-        kept = []
-        for key, slip in self.loud:
-            count[key] = count.get(key, 0) + 1
-            if count[key] <= most:
-                kept.append((key, slip))
-        return kept
+        for key, slip in sorted(self.loud, key=lambda each: len(each[1].lines)):
+            rank = count[key] = count.get(key, -1) + 1
+            if rank < _LIKELY:
+                ranked[rank].append((key, slip))
+        return ranked
 
     @cached_property
     def place(self) -> dict[tuple[str, Slip], int]:
@@ -261,13 +256,16 @@ class _Search:
         return raises or agree(guess, outcome)
 
     def breaks_down(self, mistakes: Mistakes) -> bool:
-        """Whether these mistakes and the answer differ only where one of them leaves the numbers (NaN, infinity)."""
+        """Whether these mistakes and the answer differ only where both are wrong, or the answer leaves the numbers."""
         return all(
             self.agrees_at(mistakes, place)
-            or not _finite(predicted(self.exercise, mistakes, self.way, place))
             or not _finite(self.outcomes[place])
+            or not agree(predicted(self.exercise, mistakes, self.way, place), self.right_at(place))
             for place in self.hard
         )
+
+    def right_at(self, place: int) -> Outcome:
+        return predicted(self.exercise, (), self.way, place)
 
     def with_quiet(self, mistakes: Mistakes) -> Iterator[Mistakes]:
         """These mistakes and one or two more that only the hard probes show."""
@@ -291,7 +289,7 @@ class _Search:
 
     def measured(self) -> Iterator[Explanation]:
         """Mistakes that leave a number open, with the number that fits."""
-        if not self.says_something(varied=True):
+        if not self.says_something(varied=True) or self.agrees((), self.plain):
             return
         for each in catalogue.values():
             for family in each.families:
@@ -322,11 +320,11 @@ class _Search:
         """What shows in the result alone, wherever it comes from."""
         pairs = []
         for place in self.plain:
-            want, got = predicted(self.exercise, (), self.way, place).values, self.given(place)
+            want, got = self.right_at(place).values, self.given(place)
             if want is None or got is None:
                 return []
             pairs.append((want, got))
-        return [Explanation((key,), True) for key in seen_in(pairs, order=order)]
+        return [Explanation((key,), True) for key in seen_in(self.exercise, pairs, order=order)]
 
 
 def _finite(outcome: Outcome | None) -> bool:

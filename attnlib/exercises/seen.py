@@ -11,9 +11,9 @@ from attnlib.exercises.observe import TOLERANCE, differs
 Pair = tuple[np.ndarray, np.ndarray]  # what is right, and what came
 
 
-def seen_in(pairs: Sequence[Pair], *, order: bool = False) -> Iterator[str]:
+def seen_in(exercise: str, pairs: Sequence[Pair], *, order: bool = False) -> Iterator[str]:
     """The key of the first that holds for all pairs: of the numbers, or of the order in which they stand."""
-    for key, holds in (_ORDERS if order else _TESTS).items():
+    for key, holds in (_ORDERS | _OWN.get(exercise, {}) if order else _TESTS).items():
         if pairs and all(holds(want, got) for want, got in pairs):
             yield key
             return
@@ -45,7 +45,7 @@ def _shifted(want: np.ndarray, got: np.ndarray) -> bool:
 
 
 def _rounded(want: np.ndarray, got: np.ndarray) -> bool:
-    return any(_same(whole, got) for whole in (np.trunc(want), np.round(want), np.floor(want)))
+    return np.ptp(got) > 0 and any(_same(whole, got) for whole in (np.trunc(want), np.round(want), np.floor(want)))
 
 
 def _transposed(want: np.ndarray, got: np.ndarray) -> bool:
@@ -86,4 +86,8 @@ _ORDERS = {
     "result-rows-reordered": _reordered(-2),
     "result-columns-reordered": _reordered(-1),
     "result-heads-reordered": _reordered(-3),
+}
+# What is told of one exercise only, where all else fails.
+_OWN: dict[str, dict[str, Callable[[np.ndarray, np.ndarray], bool]]] = {
+    "sinusoidal": {"sinusoidal-not-waves": _numbers(lambda want, got: bool((np.abs(got) > 1.001).any()))},
 }

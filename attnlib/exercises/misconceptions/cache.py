@@ -109,7 +109,6 @@ MISCONCEPTIONS = (
         slips=(
             slip(VALUES, "values = [x @ wv]"),
             slip(KEYS, "keys = [x @ wk]"),
-            Slip({KEYS: "keys = [x @ wk]", KEY: "key = torch.cat(keys).expand(len(values), -1)"}),
         ),
     ),
     Misconception(

@@ -1,7 +1,7 @@
 """Heads: how they are split, merged and shared; dropout; the last layer."""
 
 from attnlib.exercises.misconception import Misconception, Slip, slip
-from attnlib.exercises.misconceptions.lines import MIX, SCALE, SCORES, WEIGHTS
+from attnlib.exercises.misconceptions.lines import CLOSE, EMPTY, MIX, SCALE, SCORES, WEIGHTS
 
 SPLIT = ".unflatten(-1, (self.num_heads, -1)).transpose(1, 2)"
 SPLITS = tuple(f"{name} = {name}{SPLIT}" for name in ("query", "key", "value"))
@@ -90,7 +90,10 @@ MISCONCEPTIONS = (
         symptom="No token sees another one.",
         belief="Without the transpose the product still runs, over the axis of the heads.",
         section="multi_head_attention",
-        slips=(_split(NOT_TRANSPOSED, merged="output.flatten(2)"),),
+        slips=(
+            _split(NOT_TRANSPOSED, merged="output.flatten(2)"),
+            _split(NOT_TRANSPOSED, merged="output.flatten(2)", more={CLOSE: "", EMPTY: ""}),
+        ),
     ),
     Misconception(
         "attention-over-batch",
@@ -98,7 +101,10 @@ MISCONCEPTIONS = (
         symptom="The output for a text depends on the other texts of its batch.",
         belief="Some modules have the batch in the second place; nn.MultiheadAttention does, unless told otherwise.",
         section="pytorch",
-        slips=(_split(OVER_BATCH, merged="output.permute(2, 0, 1, 3).flatten(2)"),),
+        slips=(
+            _split(OVER_BATCH, merged="output.permute(2, 0, 1, 3).flatten(2)"),
+            _split(OVER_BATCH, merged="output.permute(2, 0, 1, 3).flatten(2)", more={CLOSE: "", EMPTY: ""}),
+        ),
     ),
     Misconception(
         "heads-averaged",
@@ -334,6 +340,11 @@ MISCONCEPTIONS = (
                 DROP,
                 "weights = F.dropout(weights, self.dropout, training=self.training)\n"
                 "weights = weights / weights.sum(dim=-1, keepdim=True)",
+            ),
+            slip(
+                DROP,
+                "weights = F.dropout(weights, self.dropout, training=self.training)\n"
+                "weights = weights / weights.sum(dim=-1, keepdim=True).clamp(min=1e-9)",
             ),
         ),
     ),

@@ -2,7 +2,7 @@
 
 from itertools import combinations
 
-from attnlib.exercises.misconception import Misconception, Slip, slip
+from attnlib.exercises.misconception import Family, Misconception, Slip, slip
 
 MEAN = "mean = x.mean(dim=-1, keepdim=True)"
 CENTRED = "centred = x - mean"
@@ -257,6 +257,8 @@ MISCONCEPTIONS = (
             slip(SUM3, "x = n3(came + x + says3)"),
             slip(SUM2, "x = n2(came + x + says2)", only=IN_DECODER),
             Slip({SUM2: "x = n2(came + x + says2)", SUM3: "x = n3(came + x + says3)"}),
+            slip(SUM2, "x = n2(x + says2) + came", only=IN_ENCODER),
+            slip(SUM3, "x = n3(x + says3) + came"),
         ),
     ),
     Misconception(
@@ -692,7 +694,7 @@ MISCONCEPTIONS = (
     ),
     Misconception(
         "norm-one-plus-gamma",
-        "1 + gamma multiplies, not gamma",
+        "The factor is 1 + gamma, not gamma",
         symptom="Weights of a trained layer do not fit.",
         belief="Some models keep gamma − 1, so that it begins at 0.",
         section="one_layer",
@@ -790,6 +792,54 @@ MISCONCEPTIONS = (
         slips=(
             Slip({SUM1: "x = x + says1", SUM2: "x = n1(x + says2)"}, only=IN_ENCODER),
             Slip({SUM1: "x = x + says1", SUM2: "x = x + says2", SUM3: "x = n1(x + says3)"}),
+        ),
+    ),
+    Misconception(
+        "norm-factor",
+        "What was normed is too large or too small by a factor, before gamma",
+        symptom="The variance of a row is not 1.",
+        belief="The variance is divided by another number than d.",
+        section="one_layer",
+        slips=(
+            slip(NORMED, "normed = centred / (variance + eps).sqrt() / math.sqrt(x.shape[-1])"),
+            slip(NORMED, "normed = centred / (variance + eps).sqrt() * math.sqrt(x.shape[-1])"),
+        ),
+        families=(
+            Family(
+                {NORMED: "normed = centred / (variance + eps).sqrt() * NUMBER"},
+                (-2, -1, -0.5, 0.05, 0.1, 0.2, 0.4, 0.7, 1, 1.4, 2, 3, 5, 9, 16),
+                unless=(1,),
+            ),
+        ),
+    ),
+    Misconception(
+        "layer-reads-part",
+        "A part reads what the part before it said, not the sum with its norm",
+        symptom="What the part reads is not what the sum holds.",
+        belief="Layers are first met as a chain.",
+        section="one_layer",
+        slips=(
+            slip(READS2, "reads2 = says1", only=IN_ENCODER),
+            slip(READS2, "reads2 = says1", only=IN_DECODER),
+            slip(READS3, "reads3 = says2"),
+            slip(READS2, "reads2 = n1(says1)", only=IN_ENCODER),
+            slip(READS2, "reads2 = n1(says1)", only=IN_DECODER),
+            slip(READS3, "reads3 = n2(says2)"),
+            Slip({READS2: "reads2 = says1", READS3: "reads3 = says2"}),
+        ),
+    ),
+    Misconception(
+        "decoder-inputs-exchanged",
+        "The layer's two inputs are exchanged: the memory is taken for the text",
+        symptom="The output has as many rows as the source.",
+        belief="The memory comes first in time, so it comes first in the call.",
+        section="encoder_decoder",
+        slips=(
+            slip(
+                THREE,
+                "n1, n2, n3 = norm1, norm2, norm3\nx, memory = memory, x\n"
+                "mask = torch.ones(x.shape[-2], x.shape[-2], dtype=torch.bool).tril()",
+            ),
         ),
     ),
 )

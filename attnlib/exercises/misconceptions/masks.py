@@ -3,7 +3,16 @@
 from collections.abc import Collection
 
 from attnlib.exercises.misconception import Family, Misconception, Slip, slip
-from attnlib.exercises.misconceptions.lines import ALL_OPEN, CAUSED, CLOSE, EMPTY, EMPTY_BY_MASK, LARGEST, MASKED
+from attnlib.exercises.misconceptions.lines import (
+    ALL_OPEN,
+    CAUSED,
+    CLOSE,
+    EMPTY,
+    EMPTY_BY_MASK,
+    LARGEST,
+    MASKED,
+    WEIGHTS,
+)
 
 CAUSAL = "allowed = key_place <= query_place"
 PADDING = "allowed = key_place < torch.as_tensor(lengths)[:, None]"
@@ -65,7 +74,7 @@ USED = (
     ),
     Misconception(
         "mask-after-renormalised",
-        "The mask is applied after the softmax, and the rest is divided by its sum",
+        "The mask is applied after the softmax, and the rest is made to sum to 1 again",
         symptom="0/0 where closed keys took all the weight; else right.",
         belief="Once the rows sum to 1 again, nothing seems lost.",
         section="masks",
@@ -86,6 +95,28 @@ USED = (
                     CLOSE: "",
                     EMPTY: "weights = weights * mask\n"
                     "weights = (weights / weights.sum(dim=-1, keepdim=True)).nan_to_num(0)",
+                },
+                only=MASKED,
+            ),
+            Slip(
+                {CLOSE: "", EMPTY: "weights = weights * mask\nweights = weights / weights.sum(dim=-2, keepdim=True)"},
+                only=MASKED,
+            ),
+            Slip(
+                {
+                    CLOSE: "",
+                    EMPTY: (
+                        "weights = weights * mask\n"
+                        "weights = (weights / weights.sum(dim=-2, keepdim=True)).nan_to_num(0)"
+                    ),
+                },
+                only=MASKED,
+            ),
+            Slip({CLOSE: "", EMPTY: "weights = weights * mask\nweights = torch.softmax(weights, dim=-1)"}, only=MASKED),
+            Slip(
+                {
+                    CLOSE: "",
+                    EMPTY: "weights = torch.softmax(weights.masked_fill(~mask, -math.inf), dim=-1).nan_to_num(0)",
                 },
                 only=MASKED,
             ),
@@ -232,6 +263,31 @@ USED = (
         belief="A mask is thought of as what is taken away.",
         section="masks",
         slips=(slip(RETURN, "return torch.zeros_like(allowed)"),),
+    ),
+    Misconception(
+        "mask-in-sum-only",
+        "Closed keys are left out of the sum only, and keep their own weights",
+        symptom="Rows sum to more than 1.",
+        belief="The mask is applied to one of two lines.",
+        section="masks",
+        slips=(
+            Slip(
+                {
+                    CLOSE: "",
+                    WEIGHTS: "weights = powers / (powers if mask is None else powers * mask).sum(dim=-1, keepdim=True)",
+                    EMPTY: "",
+                },
+                only=CAUSED,
+            ),
+            Slip(
+                {
+                    CLOSE: "",
+                    WEIGHTS: "weights = powers / (powers if mask is None else powers * mask).sum(dim=-1, keepdim=True)",
+                    EMPTY: EMPTY_BY_MASK,
+                },
+                only=MASKED,
+            ),
+        ),
     ),
 )
 

@@ -126,6 +126,7 @@ MISCONCEPTIONS = (
             slip(PLACE, "place = (torch.arange(x.shape[-2]) - offset).clamp(min=0)"),
             slip(PLACE, "place = torch.arange(x.shape[-2])\nplace = place + offset * (place > 0)"),
             slip(PLACE, "place = torch.arange(x.shape[-2]) + offset + 1 * (offset > 0)"),
+            slip(ANGLE, "angle = angle.to(x.dtype) + offset"),
         ),
     ),
     Misconception(
@@ -530,6 +531,7 @@ MISCONCEPTIONS = (
             slip(ANGLE, "angle = angle.to(x.dtype) / math.sqrt(d_k)"),
             slip(TURN, "angle = place * frequency / math.sqrt(d_model)"),
             slip(TURN, "angle = place * frequency / (2 * math.pi)"),
+            slip(PLACE, "place = (torch.arange(x.shape[-2]) + offset) / x.shape[-2]"),
         ),
     ),
     Misconception(
@@ -723,6 +725,36 @@ MISCONCEPTIONS = (
         slips=(
             slip(PARTS, NEIGHBOURS),
             slip(TURNED, WOVEN),
+        ),
+    ),
+    Misconception(
+        "rotary-mirrored",
+        "The first column is paired with the last one, the second with the last but one",
+        symptom="Scores are right, but weights of other models do not fit.",
+        belief="The second half is read backwards.",
+        section="positions-in-practice",
+        slips=(
+            Slip(
+                {
+                    PARTS: "first, second = x[..., : d_k // 2], x[..., d_k // 2 :].flip(-1)",
+                    TURNED: (
+                        "turned = torch.cat([first * cos - second * sin, (second * cos + first * "
+                        "sin).flip(-1)], dim=-1)"
+                    ),
+                }
+            ),
+            slip(PARTS, "first, second = x[..., : d_k // 2], x[..., d_k // 2 :].flip(-1)"),
+        ),
+    ),
+    Misconception(
+        "angle-whole",
+        "Angles are cut to whole numbers",
+        symptom="Slow pairs do not move for many places.",
+        belief="// divides, too.",
+        section="positions",
+        slips=(
+            slip(ANGLE, "angle = angle.to(x.dtype).floor()"),
+            slip(TURN, "angle = (place * frequency).floor()"),
         ),
     ),
 )

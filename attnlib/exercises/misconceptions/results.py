@@ -9,7 +9,6 @@ NUMBERS = {
     "softmax_backward": "return back",
     "sinusoidal": "return table",
 }
-BOOLS = {"causal_mask": "return allowed", "sliding_window": "return allowed"}
 
 
 def _returned(how: str, lines: dict[str, str] = NUMBERS) -> tuple[Slip, ...]:
@@ -42,7 +41,7 @@ MISCONCEPTIONS = (
         symptom="All numbers are right but for their sign.",
         belief="A difference is taken the other way round.",
         section="steps",
-        slips=_returned("-it"),
+        slips=_returned("-it", {name: NUMBERS[name] for name in ("softmax", "attention", "layer_norm")}),
     ),
     Misconception(
         "result-scaled",
@@ -91,5 +90,13 @@ MISCONCEPTIONS = (
         belief="All heads are alike before training, so their order seems free.",
         section="multi_head_attention",
         slips=(slip("return output", "return output.roll(1, 1)", ("grouped_heads",)),),
+    ),
+    Misconception(
+        "result-nan",
+        "All numbers are NaN: 0/0, 0 · ∞ or ∞ − ∞ is computed on the way",
+        symptom="No number comes out, whatever goes in.",
+        belief="−∞ is a good start for a maximum, and a bad one for a difference.",
+        section="faq-nan",
+        slips=(*_returned("it * math.nan"),),
     ),
 )

@@ -111,6 +111,7 @@ MISCONCEPTIONS = (
         slips=(
             slip(SCORES, "scores = key @ query.mT", only=TABLES),
             Slip({"query = self.wq(query)": "query = self.wk(query)", "key = self.wk(key)": "key = self.wq(key)"}),
+            Slip({"query = self.wq(query)": "query, key = key, query\nquery = self.wq(query)"}),
         ),
     ),
     Misconception(
@@ -256,7 +257,7 @@ MISCONCEPTIONS = (
             slip(
                 MIX,
                 "output = value.mean(dim=-2, keepdim=True).expand(*weights.shape[:-1], -1)",
-                only=("online_softmax",),
+                only=("online_softmax", "kv_cache"),
             ),
         ),
     ),

@@ -93,6 +93,7 @@ MISCONCEPTIONS = (
             _over("(-2, -1)"),
             Slip({LARGEST: "largest = scores.max()", WEIGHTS: "weights = powers / powers.sum()"}, only=TABLES),
             slip(WEIGHTS, "weights = powers / powers.sum(dim=(-2, -1), keepdim=True)", only=TABLES),
+            slip("total = total * shrink + powers.sum(dim=-1, keepdim=True)", "total = total * shrink + powers.sum()"),
         ),
     ),
     Misconception(
@@ -135,6 +136,22 @@ MISCONCEPTIONS = (
             _made(
                 "smallest = scores.amin(dim=-1, keepdim=True)\n"
                 "weights = (scores - smallest) / (scores.amax(dim=-1, keepdim=True) - smallest)"
+            ),
+            Slip(
+                {
+                    LARGEST: "scores = scores.masked_fill(scores == -math.inf, 0)",
+                    POWERS: "",
+                    WEIGHTS: "weights = scores / scores.sum(dim=-1, keepdim=True)",
+                },
+                only=("softmax",),
+            ),
+            Slip(
+                {
+                    LARGEST: "scores = scores.masked_fill(scores == -math.inf, 0)",
+                    POWERS: "",
+                    WEIGHTS: "weights = scores / scores.abs().sum(dim=-1, keepdim=True)",
+                },
+                only=("softmax", *CAUSED),
             ),
         ),
     ),
@@ -506,6 +523,7 @@ MISCONCEPTIONS = (
             slip(WEIGHTS, "weights = powers / powers.cumsum(dim=-1)"),
             Slip({LARGEST: "largest = 0", WEIGHTS: "weights = powers / powers.cumsum(dim=-1)"}),
             slip(WEIGHTS, "weights = powers / powers.flip(-1).cumsum(dim=-1).flip(-1)"),
+            slip(WEIGHTS, "weights = (powers / powers.cumsum(dim=-1)).nan_to_num(0)", only=MASKED),
         ),
     ),
     Misconception(
@@ -633,7 +651,7 @@ MISCONCEPTIONS = (
     ),
     Misconception(
         "backward-total-kept",
-        "The sum is not set back to 0 for the next row",
+        "The sum over a row goes on into the next one",
         symptom="The first row is right, and later ones are not.",
         belief="The running sum is made before the loop over the rows, not in it.",
         section="gradients",
@@ -661,6 +679,9 @@ MISCONCEPTIONS = (
             slip(BACK, "back = (grad - shared) / weights"),
             slip(BACK, "back = grad / weights"),
             slip(BACK, "back = grad / weights - shared"),
+            slip(BACK, "back = (grad - shared) / weights.masked_fill(weights == 0, 1)"),
+            slip(BACK, "back = grad / weights.masked_fill(weights == 0, 1)"),
+            slip(BACK, "back = (grad - shared) / (weights + 1e-9)"),
         ),
     ),
     Misconception(
@@ -676,6 +697,27 @@ MISCONCEPTIONS = (
             slip(BACK, "back = weights * (1 - weights) * (grad - shared)"),
             slip(BACK, "back = weights * (grad - weights * grad.sum(dim=-1, keepdim=True))"),
             slip(BACK, "back = weights * weights * (grad - shared)"),
+        ),
+    ),
+    Misconception(
+        "softmax-top",
+        "Only the largest few scores of a row are kept",
+        symptom="Most weights are 0.",
+        belief="Sampling keeps the likeliest few; attention keeps all.",
+        section="softmax-temperature",
+        slips=(
+            slip(
+                LARGEST,
+                "kept = scores.topk(min(2, scores.shape[-1]), dim=-1).values[..., -1:]\n"
+                "scores = scores.masked_fill(scores < kept, -math.inf)\n" + LARGEST,
+                only=MANY,
+            ),
+            slip(
+                LARGEST,
+                "kept = scores.topk(min(3, scores.shape[-1]), dim=-1).values[..., -1:]\n"
+                "scores = scores.masked_fill(scores < kept, -math.inf)\n" + LARGEST,
+                only=MANY,
+            ),
         ),
     ),
 )

@@ -457,4 +457,12 @@ MISCONCEPTIONS = (
             slip(RETURN, "return [token for token in tokens if token != start]"),
         ),
     ),
+    Misconception(
+        "greedy-adds-end",
+        "The end token is appended, whether it came or not",
+        symptom="Each text ends with the end token.",
+        belief="A text seems to need its end.",
+        section="encoder_decoder",
+        slips=(slip(RETURN, "return [*tokens[1:], end]"),),
+    ),
 )
