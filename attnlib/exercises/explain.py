@@ -19,9 +19,9 @@ from attnlib.exercises.observe import Outcome, agree, distance, observe
 from attnlib.exercises.seen import seen_in
 
 # How many pairs of mistakes are tried, the likeliest first, and how many that only hard probes show.
-_PAIRS, _QUIET_PAIRS = 900, 300
+_PAIRS, _QUIET_PAIRS = 1200, 300
 
-# How many ways to make a mistake are tried beside another one: those that change the fewest lines.
+# How many ways to make a mistake are tried beside another one.
 _LIKELY = 4
 
 Mistakes = tuple[tuple[str, Slip], ...]  # each with its key
@@ -177,7 +177,7 @@ class _Search:
             return iter([()])
         if mistakes == 1:
             return ((slip,) for slip in self.loud)
-        return chain(self.together(), islice(self.pairs(), _PAIRS))
+        return chain(self.together(), islice(self.pairs(), _PAIRS // len(self.contract.forms(self.way))))
 
     def together(self) -> Iterator[Mistakes]:
         """Two mistakes that are written in one line."""
@@ -203,7 +203,7 @@ class _Search:
         """The first ways to make each mistake, the second ones, and so on."""
         ranked: list[list[tuple[str, Slip]]] = [[] for _ in range(_LIKELY)]
         count: dict[str, int] = {}
-        for key, slip in sorted(self.loud, key=lambda each: len(each[1].lines)):
+        for key, slip in self.loud:
             rank = count[key] = count.get(key, -1) + 1
             if rank < _LIKELY:
                 ranked[rank].append((key, slip))

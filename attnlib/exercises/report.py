@@ -131,13 +131,11 @@ def _length(want: Array, got: Array | None) -> bool:
 
 def _twice(example: Example, got: Outcome, again: Outcome) -> str:
     """What two calls with the same arguments gave."""
-    if got.values is None or again.values is None:
-        return _input(example)
-    first, second = got.values, again.values
-    while first.ndim > 2 and second.ndim > 2:
-        first, second = first[0], second[0]
-    lines = [_input(example), f"one call gave: {_shown(first)}", f"another one:   {_shown(second)}"]
-    return "\n".join(lines)
+    return "\n".join([_input(example), f"one call gave: {_gave(got)}", f"another one:   {_gave(again)}"])
+
+
+def _gave(outcome: Outcome) -> str:
+    return f"nothing, it {outcome.fault}" if outcome.values is None else _shown(outcome.values)
 
 
 def _kind(array: Array) -> str:
