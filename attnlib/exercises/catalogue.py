@@ -50,6 +50,8 @@ TOGETHER: tuple[tuple[tuple[str, str], Slip], ...] = together.SLIPS
 SELDOM = frozenset(
     {
         *CONDUCT,
+        "frequency-linear",
+        "norm-root-twice",
         "angle-whole",
         "averaged-twice",
         "backward-cross-entropy",

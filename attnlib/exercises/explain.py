@@ -306,7 +306,7 @@ class _Search:
             if number is None:
                 return []
             numbers.append(number)
-        return numbers
+        return numbers if not np.isnan(numbers).all() else []
 
     def error(self, key: str, place: int, slip: Slip) -> float:
         """How far a mistake is from the answer: at most 1 if it agrees with it."""

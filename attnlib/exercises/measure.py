@@ -12,13 +12,18 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def fit(family: Family, error: Callable[[Slip], float]) -> float | None:
-    """Return the number with which a family agrees with an answer, or None; ``error`` is at most 1 where they agree."""
+    """Return the number with which a family agrees with an answer; NaN if any number does, None if none does.
+
+    ``error`` is at most 1 where a slip agrees with the answer.
+    """
 
     def at(number: float) -> float:
         return error(family.at(number))
 
     numbers = sorted(family.numbers)
     errors = [at(number) for number in numbers]
+    if max(errors) <= 1:
+        return math.nan
     best = min(range(len(numbers)), key=errors.__getitem__)
     if not math.isfinite(errors[best]):
         return None

@@ -70,9 +70,10 @@ class Family:
         return Slip({line: text.replace(NUMBER, repr(number)) for line, text in self.lines.items()}, self.only)
 
     def note(self, numbers: Collection[float]) -> str:
-        """The number that was found, if it is one for all probes."""
-        low, high = min(numbers), max(numbers)
-        return f"it acts like {sum(numbers) / len(numbers):.3g}" if high - low <= 0.02 * abs(high) else ""
+        """The number that was found, if it is one for all probes that tell."""
+        found = [number for number in numbers if not math.isnan(number)]
+        low, high = min(found), max(found)
+        return f"it acts like {sum(found) / len(found):.3g}" if high - low <= 0.02 * abs(high) else ""
 
 
 def slip(right: str, wrong: str, only: Collection[str] = ()) -> Slip:

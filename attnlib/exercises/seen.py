@@ -87,7 +87,14 @@ _ORDERS = {
     "result-columns-reordered": _reordered(-1),
     "result-heads-reordered": _reordered(-3),
 }
+_MASKS: dict[str, Callable[[np.ndarray, np.ndarray], bool]] = {
+    "mask-too-open": lambda want, got: got.dtype.kind == "b" and want.shape == got.shape and not (want & ~got).any(),
+    "mask-too-closed": lambda want, got: got.dtype.kind == "b" and want.shape == got.shape and not (got & ~want).any(),
+}
 # What is told of one exercise only, where all else fails.
 _OWN: dict[str, dict[str, Callable[[np.ndarray, np.ndarray], bool]]] = {
+    "causal_mask": _MASKS,
+    "padding_mask": _MASKS,
+    "sliding_window": _MASKS,
     "sinusoidal": {"sinusoidal-not-waves": _numbers(lambda want, got: bool((np.abs(got) > 1.001).any()))},
 }

@@ -842,4 +842,12 @@ MISCONCEPTIONS = (
             ),
         ),
     ),
+    Misconception(
+        "norm-root-twice",
+        "The root is taken twice",
+        symptom="A token that is twice as long comes out longer.",
+        belief="std() has the root in it already.",
+        section="one_layer",
+        slips=(slip(NORMED, "normed = centred / (variance.sqrt() + eps).sqrt()"),),
+    ),
 )

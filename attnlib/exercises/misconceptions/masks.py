@@ -277,7 +277,7 @@ USED = (
                     WEIGHTS: "weights = powers / (powers if mask is None else powers * mask).sum(dim=-1, keepdim=True)",
                     EMPTY: "",
                 },
-                only=CAUSED,
+                only=MASKED,
             ),
             Slip(
                 {

@@ -126,7 +126,7 @@ MISCONCEPTIONS = (
             slip(PLACE, "place = (torch.arange(x.shape[-2]) - offset).clamp(min=0)"),
             slip(PLACE, "place = torch.arange(x.shape[-2])\nplace = place + offset * (place > 0)"),
             slip(PLACE, "place = torch.arange(x.shape[-2]) + offset + 1 * (offset > 0)"),
-            slip(ANGLE, "angle = angle.to(x.dtype) + offset"),
+            Slip({PLACE: "place = torch.arange(x.shape[-2])", ANGLE: "angle = angle.to(x.dtype) + offset"}),
         ),
     ),
     Misconception(
@@ -533,6 +533,18 @@ MISCONCEPTIONS = (
             slip(TURN, "angle = place * frequency / (2 * math.pi)"),
             slip(PLACE, "place = (torch.arange(x.shape[-2]) + offset) / x.shape[-2]"),
         ),
+        families=(
+            Family(
+                {ANGLE: "angle = angle.to(x.dtype) * NUMBER"},
+                (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.15, 1.4, 1.7, 2.1, 2.6, 3.2),
+                unless=(1,),
+            ),
+            Family(
+                {TURN: "angle = place * frequency * NUMBER"},
+                (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.15, 1.4, 1.7, 2.1, 2.6, 3.2),
+                unless=(1,),
+            ),
+        ),
     ),
     Misconception(
         "rotary-one-term",
@@ -755,6 +767,19 @@ MISCONCEPTIONS = (
         slips=(
             slip(ANGLE, "angle = angle.to(x.dtype).floor()"),
             slip(TURN, "angle = (place * frequency).floor()"),
+        ),
+    ),
+    Misconception(
+        "frequency-linear",
+        "The frequencies fall as 1, 1/2, 1/3, not as powers",
+        symptom="All pairs turn nearly alike.",
+        belief="A row of frequencies is first met in music.",
+        section="positions",
+        slips=(
+            slip(FREQUENCY, "frequency = 1 / (pair + 1)"),
+            slip(SPEED, "frequency = 1 / (pair + 1)"),
+            slip(FREQUENCY, "frequency = 1 - 2 * pair / d_k"),
+            slip(SPEED, "frequency = 1 - 2 * pair / d_model"),
         ),
     ),
 )

@@ -65,7 +65,7 @@ MISCONCEPTIONS = (
         symptom="All numbers are whole.",
         belief="An array that was made for whole numbers keeps whole numbers, and cuts off what is written into it.",
         section="steps",
-        slips=_returned("it.trunc()"),
+        slips=_returned("it.trunc()", {"sinusoidal": NUMBERS["sinusoidal"]}),
     ),
     Misconception(
         "result-rows-reordered",
@@ -98,5 +98,28 @@ MISCONCEPTIONS = (
         belief="−∞ is a good start for a maximum, and a bad one for a difference.",
         section="faq-nan",
         slips=(*_returned("it * math.nan"),),
+    ),
+    Misconception(
+        "mask-too-open",
+        "Keys are open that should be closed, and all that should be open are",
+        symptom="A query reads what it may not see.",
+        belief="A mask is checked by what one sees through it.",
+        section="masks",
+        slips=(
+            slip("return allowed", "return allowed | (torch.arange(allowed.shape[-1]) == 0)", ("causal_mask",)),
+            slip("return allowed", "return allowed | (torch.arange(allowed.shape[-1]) == 0)", ("sliding_window",)),
+        ),
+    ),
+    Misconception(
+        "mask-too-closed",
+        "Keys are closed that should be open, and all that should be closed are",
+        symptom="A query does not read all that it may see.",
+        belief="A mask is checked by what it keeps away.",
+        section="masks",
+        slips=(
+            slip("return allowed", "return allowed & (torch.arange(allowed.shape[-1]) > 0)", ("causal_mask",)),
+            slip("return allowed", "return allowed & (torch.arange(allowed.shape[-1]) > 0)", ("sliding_window",)),
+            slip("return allowed", "return allowed & (torch.arange(allowed.shape[-1]) > 0)", ("padding_mask",)),
+        ),
     ),
 )

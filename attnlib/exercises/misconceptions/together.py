@@ -2,7 +2,7 @@
 
 from attnlib.exercises.misconception import Slip, slip
 from attnlib.exercises.misconceptions.lines import LARGEST, TABLES, WEIGHTS
-from attnlib.exercises.misconceptions.masks import PADDING
+from attnlib.exercises.misconceptions.masks import CAUSAL, PADDING, WINDOW
 from attnlib.exercises.misconceptions.positions import NEIGHBOURS, PARTS, TABLE, TURNED
 
 
@@ -25,4 +25,53 @@ SLIPS: tuple[tuple[tuple[str, str], Slip], ...] = (
     ),
     (("rotary-neighbours", "rotary-backwards"), Slip({PARTS: NEIGHBOURS, TURNED: _TURNED_BACK})),
     (("sinusoidal-halves", "sinusoidal-exchanged"), slip(TABLE, "table = torch.cat([cos, sin], dim=-1)")),
+    (
+        ("window-back-only", "window-one-more"),
+        slip(WINDOW, "allowed = (distance <= size) & (key_place <= query_place)"),
+    ),
+    (
+        ("window-back-only", "window-one-less"),
+        slip(WINDOW, "allowed = (distance < size - 1) & (key_place <= query_place)"),
+    ),
+    (
+        ("window-back-only", "window-half"),
+        slip(WINDOW, "allowed = (distance <= size // 2) & (key_place <= query_place)"),
+    ),
+    (
+        ("window-back-only", "window-half"),
+        slip(WINDOW, "allowed = (distance < size // 2) & (key_place <= query_place)"),
+    ),
+    (
+        ("window-back-only", "self-hidden"),
+        slip(WINDOW, "allowed = ((distance < size) & (distance > 0)) & (key_place <= query_place)"),
+    ),
+    (
+        ("window-back-only", "window-double"),
+        slip(WINDOW, "allowed = (distance < 2 * size) & (key_place <= query_place)"),
+    ),
+    (
+        ("window-ahead-only", "window-one-more"),
+        slip(WINDOW, "allowed = (distance <= size) & (key_place >= query_place)"),
+    ),
+    (
+        ("window-ahead-only", "window-one-less"),
+        slip(WINDOW, "allowed = (distance < size - 1) & (key_place >= query_place)"),
+    ),
+    (
+        ("window-ahead-only", "window-half"),
+        slip(WINDOW, "allowed = (distance <= size // 2) & (key_place >= query_place)"),
+    ),
+    (
+        ("window-ahead-only", "window-half"),
+        slip(WINDOW, "allowed = (distance < size // 2) & (key_place >= query_place)"),
+    ),
+    (
+        ("window-ahead-only", "self-hidden"),
+        slip(WINDOW, "allowed = ((distance < size) & (distance > 0)) & (key_place >= query_place)"),
+    ),
+    (
+        ("window-ahead-only", "window-double"),
+        slip(WINDOW, "allowed = (distance < 2 * size) & (key_place >= query_place)"),
+    ),
+    (("causal-future", "self-hidden"), slip(CAUSAL, "allowed = key_place > query_place")),
 )
