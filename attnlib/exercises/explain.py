@@ -189,11 +189,8 @@ class _Search:
         """Two mistakes that ordinary inputs show, the likeliest pairs first."""
         likely = self.likely()
         ranks = sorted(product(range(_LIKELY), repeat=2), key=lambda pair: (sum(pair), max(pair)))
-        for seldom, (one, two) in [
-            *((False, pair) for pair in ranks if pair[0] <= pair[1]),
-            (True, (0, 0)),
-            (True, (0, 1)),
-        ]:
+        ranks = [pair for pair in ranks if pair[0] <= pair[1]]
+        for seldom, (one, two) in product((False, True), ranks):
             for a, b in product(likely[one], likely[two]):
                 wanted = seldom == bool({a[0], b[0]} & SELDOM) and a[0] != b[0]
                 if wanted and a[1].beside(b[1]) and (one != two or self.place[a] < self.place[b]):
