@@ -19,6 +19,8 @@ def softmax(scores):
 ``observe``         one call, written down
 ``process``         an answer runs apart, with a time limit
 ``explain``         which mistakes give what the answer gives
+``measure``         the number that a mistake leaves open
+``seen``            what shows in the result alone
 ``report``          the message
 ``checking``        ``check``
 ==================  ==================================================================

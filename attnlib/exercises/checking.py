@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from attnlib.exercises import process
 from attnlib.exercises.catalogue import catalogue
 from attnlib.exercises.contracts import CONTRACTS
 from attnlib.exercises.contracts.base import Contract, Way
-from attnlib.exercises.explain import Explanation, explain, right
+from attnlib.exercises.explain import Explanation, explain, measure, reordered, right
 from attnlib.exercises.observe import Outcome, agree, observe, same_kind
 from attnlib.exercises.report import Example, broken, passed, refused
 
@@ -80,6 +81,8 @@ def check(exercise: str, answer: Any, *, seconds: float = 10.0) -> Verdict:
         raise ValueError(f"exercise: expected one of {', '.join(CONTRACTS)}, got {exercise!r}")
     contract = CONTRACTS[exercise]
     if not callable(answer):
+        answer = getattr(answer, "forward", answer)
+    if not callable(answer):
         return Verdict(False, None, broken(contract, f"is no function, but of type {type(answer).__name__}"))
     examined = _Examined()
     with _one_thread():
@@ -102,8 +105,8 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-# How an answer is told to be unsteady, beside its outcomes.
-_STATE, _CHANCE = "state", "chance"
+# How an answer is told to be unsteady, beside its outcomes: it remembers more and more, it remembers, or it draws.
+_GROWS, _STATE, _CHANCE = "grows", "state", "chance"
 
 # The ways in which an answer is run on all probes.
 _WAYS = 8
@@ -115,11 +118,12 @@ class _Examined:
 
     outcomes: dict[Way, dict[int, Outcome]] = field(default_factory=dict)
     unsteady: str = ""
+    again: tuple[Way, int, Outcome] | None = None
     running: tuple[Way, int] | None = None
 
-    def add(self, way: Way | str, place: int, outcome: Outcome | None) -> None:
+    def add(self, way: Way | str, place: int, outcome: Any) -> None:
         if isinstance(way, str):
-            self.unsteady = way
+            self.unsteady, self.again = way, outcome
         elif outcome is None:
             self.running = way, place
         else:
@@ -143,11 +147,14 @@ def _examine(contract: Contract, answer: Any, send: Callable[[Any], None]) -> No
     ranked = sorted(ways, key=lambda way: _standing(contract, way, found[way]))
     best = ranked[0]
     if found[best][plain[0]].values is not None:
-        again = observe(contract, answer, best, contract.probes[plain[0]])
-        if not agree(again, found[best][plain[0]]):
-            send((_STATE, 0, None))
-        elif not agree(observe(contract, answer, best, contract.probes[plain[0]], seed=1), again):
-            send((_CHANCE, 0, None))
+        kept = _kept(answer)
+        first = observe(contract, answer, best, contract.probes[plain[0]])
+        again = [observe(contract, answer, best, contract.probes[plain[0]], seed=seed) for seed in (0, 1, 0, 0)]
+        other = next((each for each in again if not agree(first, each)), None)
+        if other is not None or not agree(first, found[best][plain[0]]):
+            steady = all(agree(first, again[i]) for i in (0, 2, 3)) and agree(first, found[best][plain[0]])
+            why = _CHANCE if steady else _GROWS if _kept(answer) > kept else _STATE
+            send((why, plain[0], (best, plain[0], other or first)))
     single = any(way.kind == "float32 tensors" and _gave_numbers(found[way]) for way in ways)
     for way in ranked[:_WAYS]:
         # Double precision is for answers that single precision does not suit.
@@ -156,6 +163,23 @@ def _examine(contract: Contract, answer: Any, send: Callable[[Any], None]) -> No
         for place, probe in enumerate(contract.probes):
             if place not in found[way] and contract.suits(way, probe):
                 run(way, place)
+
+
+def _kept(answer: Any) -> int:
+    """How much is kept in the lists that an answer's calls share: its defaults, its class, what is around it."""
+    code = getattr(answer, "__code__", None)
+    if code is None:
+        holders = [*vars(answer if isinstance(answer, type) else type(answer)).values(), *_own(answer)]
+    else:
+        holders = [*(answer.__defaults__ or ()), *(answer.__kwdefaults__ or {}).values()]
+        holders += [cell.cell_contents for cell in answer.__closure__ or ()]
+        holders += [answer.__globals__[name] for name in code.co_names if name in answer.__globals__]
+    holders += [part for each in holders if isinstance(each, dict) for part in each.values()]
+    return sum(len(each) for each in holders if isinstance(each, list | dict))
+
+
+def _own(answer: Any) -> list[Any]:
+    return [] if isinstance(answer, type) else [*getattr(answer, "__dict__", {}).values()]
 
 
 def _gave_numbers(outcomes: dict[int, Outcome]) -> bool:
@@ -188,23 +212,29 @@ def _judged(contract: Contract, examined: _Examined, end: str, seconds: float) -
         return Verdict(False, None, broken(contract, fault, at))
     kept = [way for way in whole if _keeps_kind(examined, way)] or whole
     passing = [way for way in kept if _is_right(contract, examined, way)]
-    if examined.unsteady:
+    if examined.unsteady and examined.again is not None:
         key = _why_unsteady(contract, examined.unsteady)
-        return _refused(Example(contract, ways[0], 0), [Explanation((key,), True)])
+        way, place, other = examined.again
+        example = Example(contract, way, place, examined.outcomes[way][place], other)
+        return _refused(example, [Explanation((key,), True)])
     if not passing:
         return _wrong(contract, examined, kept or ways)
     if any(outcome.changed for outcome in examined.outcomes[passing[0]].values()):
-        place = next(p for p, outcome in examined.outcomes[passing[0]].items() if outcome.changed)
+        place = min(p for p, outcome in examined.outcomes[passing[0]].items() if outcome.changed)
         return _refused(Example(contract, passing[0], place), [Explanation(("input-changed",), True)])
-    if (veto := _wrong_elsewhere(contract, examined, passing[0], kept)) is not None:
-        return veto
-    return Verdict(True, None, passed(contract, [*_cautions(contract, examined, passing[0])]))
+    elsewhere = list(_wrong_elsewhere(contract, examined, passing[0], kept))
+    for elsewhere_way, found in elsewhere:
+        if contract.asked(elsewhere_way):
+            place = next(_failing(contract, examined, elsewhere_way))
+            return _found(Example(contract, elsewhere_way, place), examined, found)
+    beside = elsewhere[0][1][0].keys if elsewhere else ()
+    return Verdict(True, None, passed(contract, [*_cautions(contract, examined, passing[0])], beside))
 
 
 def _why_unsteady(contract: Contract, unsteady: str) -> str:
     """The mistake that is behind another output for the same input."""
-    if unsteady == _STATE:
-        return "cache-shared" if contract.name == "kv_cache" else "state-kept"
+    if unsteady != _CHANCE:
+        return "cache-shared" if contract.name == "kv_cache" and unsteady == _GROWS else "state-kept"
     likely = ("dropout-in-evaluation", "greedy-drawn", "drawn-at-random")
     return next(key for key in likely if contract.name in catalogue[key].exercises or key == likely[-1])
 
@@ -247,34 +277,58 @@ def _cautions(contract: Contract, examined: _Examined, way: Way) -> Iterator[int
                 yield place
 
 
-def _wrong_elsewhere(contract: Contract, examined: _Examined, way: Way, ways: list[Way]) -> Verdict | None:
-    """An answer that is right for one example may be wrong for a batch, in a way that has a name."""
+def _wrong_elsewhere(
+    contract: Contract, examined: _Examined, way: Way, ways: list[Way]
+) -> Iterator[tuple[Way, list[Explanation]]]:
+    """An answer that is right in one way may be wrong in another, for a batch say, by a mistake that has a name."""
     for other in ways:
-        outcomes = [examined.outcomes[other].get(place) for place in range(len(contract.probes))]
+        outcomes = _outcomes(contract, examined, other)
         refused = any(outcome is not None and outcome.values is None for outcome in outcomes)
         if other.kind == way.kind and not refused and not _is_right(contract, examined, other):
             found = [e for e in explain(contract.name, other, outcomes, most=1) if e.keys]
             if found:
-                place = next(_failing(contract, examined, other))
-                return _found(Example(contract, other, place), examined, found)
-    return None
+                yield other, found
+
+
+def _outcomes(contract: Contract, examined: _Examined, way: Way) -> list[Outcome | None]:
+    return [examined.outcomes[way].get(place) for place in range(len(contract.probes))]
 
 
 def _wrong(contract: Contract, examined: _Examined, ways: list[Way]) -> Verdict:
     """Name the mistake by the way in which the fewest mistakes explain it."""
-    raises = any(outcome.values is None for outcome in examined.outcomes[ways[0]].values())
-    tries = [(way, 1, False) for way in ways[:4]] + [(ways[0], 2, False)] + [(ways[0], 2, True)] * raises
-    best: tuple[Way, list[Explanation]] = ways[0], []
-    for way, most, lenient in tries:
-        outcomes = [examined.outcomes[way].get(place) for place in range(len(contract.probes))]
-        found = explain(contract.name, way, outcomes, most=most, lenient=lenient)
+    name, first, outcomes = contract.name, ways[0], _outcomes(contract, examined, ways[0])
+    raises = any(outcome is not None and outcome.values is None for outcome in outcomes)
+    tries: list[tuple[Way, Callable[[], list[Explanation]]]] = [
+        (way, partial(explain, name, way, _outcomes(contract, examined, way), most=1)) for way in ways[:4]
+    ]
+    tries += [
+        (first, lambda: measure(name, first, outcomes)),
+        (first, lambda: explain(name, first, outcomes)),
+        (first, lambda: reordered(name, first, outcomes)),
+    ]
+    if raises:
+        tries.append((first, lambda: explain(name, first, outcomes, lenient=True)))
+    best: tuple[Way, list[Explanation]] = first, []
+    for way, search in tries:
+        found = search()
         if found and (not best[1] or found[0].rank < best[1][0].rank):
             best = way, found
         if found and found[0].whole:
             break
     way, found = best
-    place = next(_failing(contract, examined, way))
+    if _all_nan(contract, examined.outcomes[way]):
+        found = [Explanation(("result-nan",), True), *found]
+    places = [*_failing(contract, examined, way)]
+    shows = found[0].shows if found else frozenset()
+    place = next((place for place in places if place in shows), places[0])
     return _found(Example(contract, way, place), examined, found)
+
+
+def _all_nan(contract: Contract, outcomes: dict[int, Outcome]) -> bool:
+    """Whether no number came where ordinary inputs went in, so that many mistakes would look alike."""
+    plain = [place for place, probe in enumerate(contract.probes) if place in outcomes and not probe.hard]
+    values = [outcomes[place].values for place in plain]
+    return bool(values) and all(each is not None and np.isnan(each).all() for each in values)
 
 
 def _found(example: Example, examined: _Examined, found: list[Explanation]) -> Verdict:

@@ -27,13 +27,53 @@ class Slip:
         self.lines = dict(lines)
         self.only = only
 
-    def fits(self, exercise: str) -> bool:
+    def fits(self, exercise: str, function: str = "") -> bool:
         """Whether the slip can be made in an exercise: it has these lines, and the slip is not for others only."""
-        return (not self.only or exercise in self.only) and self.lines.keys() <= _lines(exercise)
+        return (not self.only or exercise in self.only) and self.lines.keys() <= _lines(exercise, function)
 
     def beside(self, other: Slip) -> bool:
         """Whether two slips are in different lines, so that both can be made at once."""
         return self.lines.keys().isdisjoint(other.lines)
+
+
+NUMBER = "NUMBER"
+
+
+class Family:
+    """Slips that differ in one number, which stands as NUMBER in their lines.
+
+    Args:
+        lines: as those of a slip.
+        numbers: what the search begins with; the numbers between them are tried where one of them comes near.
+        unless: numbers that are right, or another mistake.
+        only: as that of a slip.
+        whole: whether there is nothing between the numbers.
+    """
+
+    def __init__(
+        self,
+        lines: Mapping[str, str],
+        numbers: Collection[float],
+        *,
+        unless: Collection[float] = (),
+        only: Collection[str] = (),
+        whole: bool = False,
+    ):
+        self.lines, self.numbers, self.unless, self.only, self.whole = lines, (*numbers,), unless, only, whole
+
+    def fits(self, exercise: str, function: str = "") -> bool:
+        """Whether it can be made in an exercise."""
+        return self.at(1).fits(exercise, function)
+
+    def at(self, number: float) -> Slip:
+        """The slip with a number."""
+        return Slip({line: text.replace(NUMBER, repr(number)) for line, text in self.lines.items()}, self.only)
+
+    def note(self, numbers: Collection[float]) -> str:
+        """The number that was found, if it is one for all probes that tell."""
+        found = [number for number in numbers if not math.isnan(number)]
+        low, high = min(found), max(found)
+        return f"it acts like {sum(found) / len(found):.3g}" if high - low <= 0.02 * abs(high) else ""
 
 
 def slip(right: str, wrong: str, only: Collection[str] = ()) -> Slip:
@@ -41,8 +81,12 @@ def slip(right: str, wrong: str, only: Collection[str] = ()) -> Slip:
     return Slip({right: wrong}, only)
 
 
-def _lines(exercise: str) -> set[str]:
-    return {line.strip() for line in SOLUTIONS[exercise].splitlines()}
+def _lines(exercise: str, function: str = "") -> set[str]:
+    """The lines of a solution, or of one of its functions."""
+    source = SOLUTIONS[exercise]
+    if function:
+        source = next(part for part in source.split("\n\n") if part.strip().startswith(f"def {function}("))
+    return {line.strip() for line in source.splitlines()}
 
 
 def written(exercise: str, *slips: Slip) -> str:
@@ -78,6 +122,7 @@ class Misconception:
         section: the label of the book's section that explains it.
         slips: the ways to write it. The first that fits an exercise is the one that is shown.
         wild: where it was found, if that is known for sure.
+        families: more ways, each with a number that is found from an answer.
 
     >>> from attnlib.exercises import catalogue
     >>> catalogue["scale-missing"].title
@@ -93,6 +138,7 @@ class Misconception:
     section: str
     slips: tuple[Slip, ...]
     wild: str = ""
+    families: tuple[Family, ...] = ()
 
     @cached_property
     def exercises(self) -> tuple[str, ...]:

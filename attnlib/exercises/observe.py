@@ -141,6 +141,12 @@ def agree(ours: Outcome, theirs: Outcome) -> bool:
     return differs(ours.values, theirs.values) is None
 
 
+def distance(right: Array, got: Array) -> float:
+    """How far numbers of one shape are apart, in tolerances: they agree up to 1."""
+    with np.errstate(all="ignore"):
+        return float(np.max(np.abs(right - got) / np.maximum(1, np.abs(right)), initial=0) / TOLERANCE)
+
+
 def differs(right: Array, got: Array) -> tuple[int, ...] | None:
     """The first place where two arrays differ, () if their shapes or types do, None if nowhere."""
     if right.shape != got.shape or (right.dtype.kind == "b") != (got.dtype.kind == "b"):
@@ -149,6 +155,6 @@ def differs(right: Array, got: Array) -> tuple[int, ...] | None:
         wrong = right != got
     else:
         with np.errstate(all="ignore"):
-            near = np.abs(right - got) <= TOLERANCE * np.maximum(1, np.abs(right))
+            near = np.isfinite(right) & (np.abs(right - got) <= TOLERANCE * np.maximum(1, np.abs(right)))
         wrong = ~(near | (right == got) | (np.isnan(right) & np.isnan(got)))
     return tuple(int(i) for i in np.argwhere(wrong)[0]) if wrong.any() else None

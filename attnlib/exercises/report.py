@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from attnlib.exercises.catalogue import catalogue
+from attnlib.exercises.catalogue import CONDUCT, catalogue
 from attnlib.exercises.contracts.base import Array, Contract, Way
 from attnlib.exercises.explain import Explanation, right
 from attnlib.exercises.observe import Outcome, differs
 from attnlib.exercises.sections import link
+from attnlib.exercises.tasks import TASKS
 
 
 @dataclass(frozen=True)
 class Example:
-    """A probe, the way in which it was given, and what came of it."""
+    """A probe, the way in which it was given, what came of it, and what came of it again if that is another thing."""
 
     contract: Contract
     way: Way
     place: int
     got: Outcome | None = None
+    again: Outcome | None = None
 
 
-def passed(contract: Contract, cautions: list[int]) -> str:
-    """What is told of a right answer; ``cautions`` are soft probes on which it does something else."""
+def passed(contract: Contract, cautions: list[int], elsewhere: Sequence[str] = ()) -> str:
+    """What is told of a right answer.
+
+    Args:
+        contract: the exercise.
+        cautions: soft probes on which it does something else.
+        elsewhere: the mistakes that it makes where nobody asked for an answer.
+    """
     beside = [
         f"One thing beside: on {contract.probes[place].name!r} it gives other numbers than it should, NaN perhaps."
         for place in cautions
     ]
+    if elsewhere:
+        titles = " And: ".join(f"{catalogue[key].title}." for key in elsewhere)
+        beside.append(f"One thing beside: if a batch and heads stand in front, it is wrong. {titles}")
     return "\n".join(["Right.", *beside])
 
 
@@ -41,24 +53,42 @@ def broken(contract: Contract, fault: str, example: Example | None = None) -> st
 
 def refused(example: Example, explanations: list[Explanation]) -> str:
     """What is told of a wrong answer: the mistakes by name, a counter-example, where to read."""
-    parts = [f"Not right yet. {_named(example.got, explanations)}"]
-    if example.got is not None:
+    parts = [f"Not right yet. {_named(example, explanations)}"]
+    if example.again is not None and example.got is not None:
+        parts.append(_twice(example, example.got, example.again))
+    elif example.got is not None:
         parts.append(_counter_example(example, example.got))
-    sections = dict.fromkeys(catalogue[key].section for each in explanations[:2] for key in each.keys)
-    if sections:
-        parts.append("In the book: " + ", ".join(map(link, sections)))
-    return "\n\n".join(parts)
+    else:
+        parts.append(_input(example))
+    named = [key for each in explanations[:2] for key in each.keys if key not in CONDUCT]
+    sections = dict.fromkeys([catalogue[key].section for key in named] or [TASKS[example.contract.name].section])
+    return "\n\n".join([*parts, "In the book: " + ", ".join(map(link, sections))])
 
 
-def _named(got: Outcome | None, explanations: list[Explanation]) -> str:
+def _named(example: Example, explanations: list[Explanation]) -> str:
     """The mistakes by their titles."""
     if not explanations:
-        if got is not None and got.values is None:
-            return f"The answer {got.fault}."
-        return "No known mistake gives these numbers."
-    options = [" And: ".join(f"{catalogue[key].title}." for key in each.keys) for each in explanations[:3]]
+        return _unnamed(example)
+    options = [_titles(each) for each in explanations[:3]]
     text = options[0] if len(options) == 1 else "One of these. " + " Or: ".join(options)
     return text if explanations[0].whole else f"{text} And something else, which has no name."
+
+
+def _unnamed(example: Example) -> str:
+    got, want = example.got, right(example.contract.name, example.way)[example.place]
+    if got is not None and got.values is None:
+        return f"The answer {got.fault}."
+    if got is not None and got.values is not None and want is not None and want.values is not None:
+        if _length(want.values, got.values):
+            return "The answer is longer or shorter than it should be, and no known mistake makes it so."
+        if want.values.shape != got.values.shape:
+            return "The answer has another shape than the one asked for."
+    return "No known mistake gives these numbers."
+
+
+def _titles(explanation: Explanation) -> str:
+    note = f" ({explanation.note})" if explanation.note else ""
+    return " And: ".join(f"{catalogue[key].title}{note}." for key in explanation.keys)
 
 
 def _input(example: Example) -> str:
@@ -80,13 +110,32 @@ def _counter_example(example: Example, got: Outcome) -> str:
         return "\n".join([*lines, f"expected: {_shown(want.values)}", f"got: nothing, it {got.fault}"])
     expected, found = want.values, got.values
     where = differs(expected, found)
-    if expected.shape != found.shape:
+    probe = example.contract.probes[example.place]
+    if (said := example.contract.spoken(probe, expected)) is not None and expected.shape == found.shape:
+        return "\n".join([*lines, f"expected: {said}", f"got:      {example.contract.spoken(probe, found)}"])
+    if _length(expected, found):
+        lines.append(f"expected {len(expected)} of them, got {len(found)}")
+    elif expected.shape != found.shape:
         lines.append(f"expected the shape {expected.shape}, got {found.shape}")
     elif where == ():
         lines.append(f"expected {_kind(expected)}, got {_kind(found)}")
     while expected.ndim > 2 and where:  # the first example and head in which they differ
         expected, found, where = expected[where[0]], found[where[0]], where[1:]
     return "\n".join([*lines, f"expected: {_shown(expected)}", f"got:      {_shown(found)}"])
+
+
+def _length(want: Array, got: Array | None) -> bool:
+    """Whether two lists differ in their length."""
+    return got is not None and want.ndim == got.ndim == 1 and len(want) != len(got)
+
+
+def _twice(example: Example, got: Outcome, again: Outcome) -> str:
+    """What two calls with the same arguments gave."""
+    return "\n".join([_input(example), f"one call gave: {_gave(got)}", f"another one:   {_gave(again)}"])
+
+
+def _gave(outcome: Outcome) -> str:
+    return f"nothing, it {outcome.fault}" if outcome.values is None else _shown(outcome.values)
 
 
 def _kind(array: Array) -> str:

@@ -1,6 +1,7 @@
 """A right answer to each exercise, step by step: each line can be got wrong, and a misconception says how.
 
-Solutions that share a step share its line, so a misconception about the step is one for all of them.
+Solutions that share a step share its line, so a misconception about the step is one for all of them. Where a thing is
+asked for step by step, there is a second solution that does all at once: many answers do, and err as one does there.
 """
 
 _WEIGH = """
@@ -102,7 +103,7 @@ def grouped_heads(query, key, value, mask=None):
     output = weights @ value
     return output
 """,
-    "kv_cache": """
+    "kv_cache": f"""
 def kv_cache(tokens, positions, wq, wk, wv):
     keys, values, outputs = [], [], []
     for place, token in enumerate(tokens):
@@ -121,6 +122,19 @@ def kv_cache(tokens, positions, wq, wk, wv):
         output = weights @ value
         outputs.append(output)
     return torch.cat(outputs)
+
+def kv_cache_at_once(tokens, positions, wq, wk, wv):
+    places = torch.arange(len(tokens))
+    x = tokens + positions[places]
+    query = x @ wq
+    key = x @ wk
+    value = x @ wv
+    mask = torch.ones(len(x), len(x), dtype=torch.bool).tril()
+    scores = query @ key.mT
+    scores = scores / math.sqrt(query.shape[-1])
+{_weigh(4)}
+    output = weights @ value
+    return output
 """,
     "rotary": """
 def rotary(x, offset=0):
@@ -172,6 +186,13 @@ def online_softmax(scores, values, block):
         total = total * shrink + powers.sum(dim=-1, keepdim=True)
         output = output * shrink + powers @ value
     output = output / total
+    return output
+
+def online_softmax_at_once(scores, value, block):
+    largest = scores.amax(dim=-1, keepdim=True)
+    powers = (scores - largest).exp()
+    weights = powers / powers.sum(dim=-1, keepdim=True)
+    output = weights @ value
     return output
 """,
     "layer_norm": """

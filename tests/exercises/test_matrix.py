@@ -28,15 +28,19 @@ def ways(exercise):
 @pytest.mark.parametrize("exercise", exercises)
 def test_each_slip_is_named_by_what_it_does(exercise):
     for key, slip in slips_of(exercise):
-        found = (_named(exercise, ((key, slip),), way) for way in ways(exercise))
+        found = (
+            _named(exercise, ((key, slip),), way, form)
+            for way in ways(exercise)
+            for form in CONTRACTS[exercise].forms(way)
+        )
         assert any(keys == {(key,)} or {*sum(keys, ())} in TWINS for keys in found), f"{key}: {slip.lines}"
 
 
-def _named(exercise, mistakes, way):
+def _named(exercise, mistakes, way, form):
     """The keys that explain what these mistakes do; none if they do nothing in this way."""
     contract = CONTRACTS[exercise]
     outcomes = [
-        predicted(exercise, mistakes, contract.solved(way), place) if contract.suits(way, probe) else None
+        predicted(exercise, mistakes, form, place) if contract.suits(way, probe) else None
         for place, probe in enumerate(contract.probes)
     ]
     if all(want is None or agree(want, got) for want, got in zip(right(exercise, way), outcomes, strict=True)):

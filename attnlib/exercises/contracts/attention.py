@@ -65,6 +65,9 @@ class Attention(Contract):
         self.sign = f"{name}({', '.join(self.takes)}, mask)"
         self.probes = attention_probes(5)
 
+    def asked(self, way: Way) -> bool:
+        return way.layout.startswith("plain")
+
     def call(self, answer: Any, way: Way, probe: Probe, give: Given) -> Any:
         given = [give(laid_out(probe.given[name], way.layout)) for name in self.takes]
         answer = made(answer)

@@ -22,6 +22,10 @@ Kind = Literal["float32 tensors", "arrays", "float64 tensors", "lists"]
 KINDS: tuple[Kind, ...] = ("float32 tensors", "arrays", "float64 tensors", "lists")
 
 
+# The layout of a way in which a solution takes all steps at once.
+AT_ONCE = "at once"
+
+
 class NotAsAgreed(Exception):
     """An answer that cannot be called, or that returned what the contract does not allow; its text is a sentence."""
 
@@ -106,6 +110,22 @@ class Contract(ABC):
         """The way in which the solution takes the same numbers: as tensors of the same precision."""
         return Way("float32 tensors" if way.kind == "float32 tensors" else "float64 tensors", way.layout)
 
+    def forms(self, way: Way) -> tuple[Way, ...]:
+        """The solutions in which mistakes are looked for: an answer may be made in another way than the first one."""
+        return (self.solved(way),)
+
+    def function(self, way: Way) -> str:
+        """The function of the solution in which all of a slip has to stand; an empty text if there is one only."""
+        return ""
+
+    def untold(self, way: Way) -> frozenset[str]:
+        """The mistakes that cannot be made in a way, because it does not ask for what they get wrong."""
+        return frozenset()
+
+    def asked(self, way: Way) -> bool:
+        """Whether an answer has to be right in a way; in others a mistake is told beside the verdict."""
+        return True
+
     def ways(self, answer: Any) -> tuple[Way, ...]:
         """The ways to call an answer, the likeliest first."""
         return tuple(Way(kind, layout) for kind in in_order(self.kinds, answer) for layout in self.layouts)
@@ -113,6 +133,10 @@ class Contract(ABC):
     def told(self, probe: Probe) -> str:
         """What is compared on a probe, if it is not the output."""
         return "gradients, one argument after the other" if "gradient" in probe.given else ""
+
+    def spoken(self, probe: Probe, values: Array) -> str | None:
+        """What the numbers of a probe mean, where they are no output."""
+        return None
 
     def suits(self, way: Way, probe: Probe) -> bool:
         """Whether a probe can be given in a way."""
@@ -122,7 +146,9 @@ class Contract(ABC):
 def made(answer: Any, *arguments: Any) -> Any:
     """An object of a class, ready to be called; anything else as it is."""
     answer = answer(*arguments) if isinstance(answer, type) else answer
-    return answer.eval() if isinstance(answer, torch.nn.Module) else answer
+    if isinstance(answer, torch.nn.Module):
+        return answer.eval()
+    return answer if callable(answer) else getattr(answer, "forward", answer)
 
 
 def parameters(answer: Any) -> list[inspect.Parameter]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from attnlib.exercises.contracts.base import Contract, Draw, Given, Probe, Way
+from attnlib.exercises.contracts.base import AT_ONCE, Contract, Draw, Given, Probe, Way
 from attnlib.exercises.observe import numbers
 
 
@@ -40,6 +41,15 @@ class KVCache(Contract):
             Probe("one token", many | {"texts": [draw(1, 5)]}),
             Probe("large scores", loud | {"texts": [draw(3, 3)]}, hard=True),
         )
+
+    def forms(self, way: Way) -> tuple[Way, ...]:
+        return self.solved(way), Way(self.solved(way).kind, AT_ONCE)
+
+    def solution(self, names: Mapping[str, Any], way: Way) -> Any:
+        return names[self.function(way)]
+
+    def function(self, way: Way) -> str:
+        return "kv_cache_at_once" if way.layout == AT_ONCE else "kv_cache"
 
     def suits(self, way: Way, probe: Probe) -> bool:
         return True

@@ -71,11 +71,23 @@ class MultiHead(Contract):
 
     def told(self, probe: Probe) -> str:
         if "read" in probe.given:
-            return (
-                "in training, with dropout 0.3: is the output as in evaluation (1: yes), how much of it is gone "
-                "(0: nothing, 1: some, 2: most), what is the rest multiplied by (-1: it varies), do rows sum to 1"
-            )
+            what = {"weights": "the weights", "heads": "the output of the heads", "output": "the output"}
+            return f"what dropout 0.3 does in training to {what[probe.given['read']]}"
         return "lengths of the gradients of wq, wk, wv, fc" if "gradient" in probe.given else ""
+
+    def spoken(self, probe: Probe, values: Any) -> str | None:
+        if "read" not in probe.given:
+            return None
+        same, gone, factor, sums = values
+        if same:
+            return "nothing: all is as in evaluation"
+        share = ("nothing is 0", "some numbers are 0", "most numbers are 0")[int(gone)]
+        rest = (
+            "the others are multiplied by different numbers"
+            if factor == -1
+            else f"the others are multiplied by {factor:g}"
+        )
+        return f"{share}, {rest}" + (", each row sums to 1" if sums else "")
 
     def suits(self, way: Way, probe: Probe) -> bool:
         return "masks" not in probe.given or way.layout != "a mask for all"
@@ -164,7 +176,13 @@ class MultiHead(Contract):
         sizes = dict(zip(("num_heads", "d_model", "d_k", "d_v"), probe.given["sizes"], strict=True))
         if "read" in probe.given:
             return sizes
-        return sizes | {name: probe.given[name] for name in ("query", "key", "value", "mask") if name in probe.given}
+        shown = sizes | {name: probe.given[name] for name in ("query", "key", "value", "mask") if name in probe.given}
+        if "gradient" in probe.given or max(probe.given["sizes"]) > 4:
+            return shown
+        H, d_model, d_k, d_v = probe.given["sizes"]
+        shapes = [(H * d_k, d_model), (H * d_k, d_model), (H * d_v, d_model), (d_model, H * d_v)]
+        weights = (_weight(place, shape).numpy() for place, shape in enumerate(shapes))
+        return shown | {f"{name}.weight": weight for name, weight in zip(LAYERS, weights, strict=True)}
 
 
 @cache

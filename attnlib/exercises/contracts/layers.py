@@ -34,6 +34,9 @@ class LayerNorm(Contract):
             Probe("numbers that hardly differ", three | {"x": flat}, hard=True),
         )
 
+    def asked(self, way: Way) -> bool:
+        return way.layout.startswith("plain")
+
     def call(self, answer: Any, way: Way, probe: Probe, give: Given) -> Any:
         answer = made(answer)
         given = [give(laid_out(probe.given["x"], way.layout)), give(probe.given["gamma"]), give(probe.given["beta"])]
@@ -62,13 +65,16 @@ class _Part(torch.nn.Module):
 
 
 class _Attend(_Part):
-    """One head, called as :class:`attnlib.MultiHeadAttention` is. Without a mask it looks back only if it is causal."""
+    """One head, called as :class:`attnlib.MultiHeadAttention` is. Without a mask it looks back only if it is causal.
 
-    def __init__(self, seed: int, d_model: int, causal: bool):
+    Without a seed all keys count alike, and a share of the query is added, so that it can be followed with a pencil.
+    """
+
+    def __init__(self, seed: int | None, d_model: int, causal: bool, share: float):
         super().__init__()
-        draw = Draw(seed)
-        self.maps = [torch.tensor(draw(d_model, d_model, scale=0.7)) for _ in range(3)]
-        self.causal = causal
+        draw, eye = Draw(seed or 0), torch.eye(d_model, dtype=torch.float64)
+        self.maps = [torch.tensor(draw(d_model, d_model, scale=0.7)) for _ in range(3)] if seed else [0 * eye, eye, eye]
+        self.causal, self.share = causal, 0.0 if seed else share
 
     def compute(self, query: Any, key: Any = None, value: Any = None, mask: Any = None, **named: Any) -> torch.Tensor:
         masks = [x for name, x in named.items() if "mask" in name] + [mask]
@@ -94,24 +100,33 @@ class _Attend(_Part):
             else:  # numbers that are added to the scores
                 scores = scores + mask.to(scores.dtype)
         weights = scores.softmax(-1)
-        return weights.nan_to_num(0) @ (value @ wv)
+        return weights.nan_to_num(0) @ (value @ wv) + self.share * query
 
 
 class _FeedForward(_Part):
-    def __init__(self, seed: int, d_model: int):
+    """Two linear layers with a ReLU between them; without a seed each number is squared."""
+
+    def __init__(self, seed: int | None, d_model: int):
         super().__init__()
-        draw = Draw(seed)
+        draw = Draw(seed or 0)
+        self.squares = seed is None
         self.widen, self.narrow = torch.tensor(draw(d_model, 11)), torch.tensor(draw(11, d_model))
 
     def compute(self, x: Any) -> torch.Tensor:
+        if self.squares:
+            return x * x
         return (x @ self.widen.to(x.dtype)).relu() @ self.narrow.to(x.dtype)
 
 
 class _Norm(_Part):
-    def __init__(self, seed: int, d_model: int):
+    """A layer norm; without a seed gamma is the number of the norm, and beta is 0."""
+
+    def __init__(self, seed: int | None, d_model: int, number: int):
         super().__init__()
-        draw = Draw(seed)
+        draw = Draw((seed or 0) + number)
         self.gamma, self.beta = torch.tensor(draw(d_model) + 2), torch.tensor(draw(d_model))
+        if seed is None:
+            self.gamma, self.beta = torch.full((d_model,), number + 1.0), torch.zeros(d_model)
 
     def compute(self, x: Any) -> torch.Tensor:
         return F.layer_norm(x, x.shape[-1:], self.gamma.to(x.dtype), self.beta.to(x.dtype))
@@ -155,7 +170,7 @@ class LayerOfParts(Contract):
         self.inputs = ("x", "memory") if self.decodes else ("x",)
         self.sign = f"{name}({', '.join([*self.inputs, *self.order])})"
         draw = Draw(23)
-        few = {"x": draw(2, 3, 3), "memory": draw(2, 3, 3), "seed": 29}
+        few = {"x": np.round(draw(2, 3, 3, scale=2)), "memory": np.round(draw(2, 3, 3, scale=2)), "seed": None}
         primes = {"x": draw(2, 5, 7, scale=2), "memory": draw(2, 3, 7, scale=2), "seed": 31}
         self.probes = (Probe("three tokens", few), Probe("five tokens of width seven", primes))
 
@@ -172,18 +187,18 @@ class LayerOfParts(Contract):
         values["mask"] = give(np.tri(L, dtype=bool))
         if isinstance(answer, type):
             layer = self.bound(answer, takes, values, self.order)
-            layer = layer.eval() if isinstance(layer, torch.nn.Module) else layer
+            layer = made(layer)
             return self.bound(layer, later, values, self.inputs)
         return self.bound(answer, takes, values, (*self.inputs, *self.order))
 
     @cache  # noqa: B019  one contract for each exercise, and a few parts
-    def parts(self, seed: int, d_model: int, causal: bool) -> dict[str, Any]:
+    def parts(self, seed: int | None, d_model: int, causal: bool) -> dict[str, Any]:
         """The parts by their names."""
-        norms = [_Norm(seed + i, d_model) for i in range(3 if self.decodes else 2)]
+        norms = [_Norm(seed, d_model, i) for i in range(3 if self.decodes else 2)]
         return {
-            "attend": _Attend(seed + 5, d_model, causal=causal and self.decodes),
-            "cross": _Attend(seed + 6, d_model, causal=False),
-            "feed_forward": _FeedForward(seed + 7, d_model),
+            "attend": _Attend(seed and seed + 5, d_model, causal=causal and self.decodes, share=0),
+            "cross": _Attend(seed and seed + 6, d_model, causal=False, share=0.5),
+            "feed_forward": _FeedForward(seed and seed + 7, d_model),
             "norms": torch.nn.ModuleList(norms),
             "drop": torch.nn.Identity(),
             **{f"norm{i + 1}": norm for i, norm in enumerate(norms)},
@@ -214,4 +229,16 @@ class LayerOfParts(Contract):
         return function(*given, **named)
 
     def shown(self, way: Way, probe: Probe) -> dict[str, Any]:
-        return {name: probe.given[name][0] if way.layout == "plain" else probe.given[name] for name in self.inputs}
+        shown: dict[str, Any] = {
+            name: probe.given[name][0] if way.layout == "plain" else probe.given[name] for name in self.inputs
+        }
+        if probe.given["seed"] is not None:
+            return shown | {"the parts": "layers whose weights were drawn once"}
+        seen = "the mean of the tokens up to each one" if self.decodes else "the mean of all tokens"
+        return (
+            shown
+            | {"attend(x)": seen}
+            | ({"cross(x, memory)": "the mean of the memory's tokens, plus x / 2"} if self.decodes else {})
+            | {"feed_forward(x)": "each number squared"}
+            | {f"norm{i + 1}(x)": f"layer norm, times {i + 1}" for i in range(3 if self.decodes else 2)}
+        )

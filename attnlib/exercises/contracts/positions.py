@@ -42,8 +42,16 @@ class Rotary(Contract):
     def solution(self, names: Any, way: Way) -> Any:
         return names["rotary_attention" if "attention" in way.layout else "rotary"]
 
+    def untold(self, way: Way) -> frozenset[str]:
+        # Attention has no offset, and shows neither where columns stand nor what turns all tokens alike.
+        attends = {"rotary-offset", "rotary-same-angle", "rotary-axis", "rotary-places", "rotary-woven"}
+        return frozenset(attends if "attention" in way.layout else ())
+
     def suits(self, way: Way, probe: Probe) -> bool:
         return "offset" not in probe.given if "attention" in way.layout else True
+
+    def asked(self, way: Way) -> bool:
+        return way.layout.startswith("plain")
 
     def call(self, answer: Any, way: Way, probe: Probe, give: Given) -> Any:
         answer = made(answer)

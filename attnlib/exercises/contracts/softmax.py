@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from attnlib.exercises.contracts.base import Array, Contract, Draw, Given, Probe, Way, made
+from attnlib.exercises.contracts.base import AT_ONCE, Array, Contract, Draw, Given, Probe, Way, made
 
 # Examples and heads that stand in front, where a way has such axes.
 B, H = 2, 3
@@ -48,6 +49,9 @@ class Softmax(Contract):
             Probe("minus infinity", {"scores": everywhere([[1, -inf, 0], [2, 1, -1], [-inf, -inf, 3]])}, hard=True),
         )
 
+    def asked(self, way: Way) -> bool:
+        return way.layout.startswith("plain")
+
     def call(self, answer: Any, way: Way, probe: Probe, give: Given) -> Any:
         return made(answer)(give(laid_out(probe.given["scores"], way.layout)))
 
@@ -72,6 +76,9 @@ class SoftmaxBackward(Contract):
                 {"weights": many / many.sum(-1, keepdims=True), "grad": draw(B, H, 5, 7, scale=2)},
             ),
         )
+
+    def asked(self, way: Way) -> bool:
+        return way.layout.startswith("plain")
 
     def call(self, answer: Any, way: Way, probe: Probe, give: Given) -> Any:
         return made(answer)(*(give(laid_out(probe.given[name], way.layout)) for name in ("weights", "grad")))
@@ -110,6 +117,15 @@ class OnlineSoftmax(Contract):
 
     def call(self, answer: Any, way: Way, probe: Probe, give: Given) -> Any:
         return made(answer)(give(probe.given["scores"]), give(probe.given["values"]), probe.given["block"])
+
+    def forms(self, way: Way) -> tuple[Way, ...]:
+        return self.solved(way), Way(self.solved(way).kind, AT_ONCE)
+
+    def solution(self, names: Mapping[str, Any], way: Way) -> Any:
+        return names[self.function(way)]
+
+    def function(self, way: Way) -> str:
+        return "online_softmax_at_once" if way.layout == AT_ONCE else "online_softmax"
 
     def shown(self, way: Way, probe: Probe) -> dict[str, Any]:
         return dict(probe.given)

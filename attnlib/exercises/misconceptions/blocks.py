@@ -11,6 +11,8 @@ POWERS = "powers = (part - largest).exp()"
 TOTAL = "total = total * shrink + powers.sum(dim=-1, keepdim=True)"
 OUTPUT = "output = output * shrink + powers @ value"
 DIVIDE = "output = output / total"
+VALUE = "value = values[start : start + block]"
+ZERO = "total = torch.zeros(L, 1, dtype=scores.dtype)"
 
 MISCONCEPTIONS = (
     Misconception(
@@ -100,6 +102,9 @@ MISCONCEPTIONS = (
             slip(START, "largest = torch.zeros(L, 1, dtype=scores.dtype)"),
             slip(START, "largest = torch.full((L, 1), -100.0, dtype=scores.dtype)"),
             slip(START, "largest = torch.full((L, 1), -1000.0, dtype=scores.dtype)"),
+            slip(START, "largest = torch.full((L, 1), -1.0, dtype=scores.dtype)"),
+            slip(START, "largest = torch.full((L, 1), -10.0, dtype=scores.dtype)"),
+            slip(START, "largest = torch.full((L, 1), 1.0, dtype=scores.dtype)"),
         ),
     ),
     Misconception(
@@ -135,6 +140,7 @@ MISCONCEPTIONS = (
             slip(LOOP, "for start in range(0, S - 1, block):"),
             slip(LOOP, "for start in range(0, S - block, block):"),
             slip(LOOP, "for start in range(block, S, block):"),
+            slip(LOOP, "for start in range(0, max(S // block, 1) * block, block):"),
         ),
     ),
     Misconception(
@@ -157,6 +163,8 @@ MISCONCEPTIONS = (
         slips=(
             slip(DIVIDE, ""),
             Slip({DIVIDE: "output = output / S"}),
+            Slip({DIVIDE: "output = output / block"}),
+            Slip({DIVIDE: "output = output / output.sum(dim=-1, keepdim=True)"}),
         ),
     ),
     Misconception(
@@ -175,6 +183,13 @@ MISCONCEPTIONS = (
             Slip({OUTPUT: "output = output + torch.softmax(part, dim=-1) @ value", DIVIDE: ""}),
             Slip({OUTPUT: "output = torch.softmax(part, dim=-1) @ value", DIVIDE: ""}),
             Slip({OUTPUT: "output = output * shrink + torch.softmax(part, dim=-1) @ value", DIVIDE: ""}),
+            Slip(
+                {
+                    TOTAL: "total = total + part.shape[1]",
+                    OUTPUT: "output = output + part.shape[1] * (torch.softmax(part, dim=-1) @ value)",
+                }
+            ),
+            Slip({OUTPUT: "output = (output + torch.softmax(part, dim=-1) @ value) / (2 if start else 1)", DIVIDE: ""}),
         ),
     ),
     Misconception(
@@ -196,11 +211,7 @@ MISCONCEPTIONS = (
         symptom="Only the last block is read.",
         belief="The loop assigns where it should add.",
         section="fast_attention",
-        slips=(
-            Slip({TOTAL: "total = powers.sum(dim=-1, keepdim=True)", OUTPUT: "output = powers @ value"}),
-            slip(TOTAL, "total = powers.sum(dim=-1, keepdim=True)"),
-            slip(OUTPUT, "output = powers @ value"),
-        ),
+        slips=(Slip({TOTAL: "total = powers.sum(dim=-1, keepdim=True)", OUTPUT: "output = powers @ value"}),),
     ),
     Misconception(
         "online-scaled",
@@ -222,6 +233,132 @@ MISCONCEPTIONS = (
         slips=(
             slip("value = values[start : start + block]", "value = values[: part.shape[1]]"),
             slip(PART, "part = scores[:, : min(block, S - start)]"),
+            slip(VALUE, "value = values.flip(0)[start : start + block]"),
+            slip(VALUE, "value = values[-part.shape[1] :]"),
         ),
+    ),
+    Misconception(
+        "online-overlap",
+        "Blocks overlap: columns at the border count twice",
+        symptom="Right for one block.",
+        belief="A slice leaves out its end, and one is added to be safe.",
+        section="fast_attention",
+        slips=(
+            Slip(
+                {
+                    PART: "part = scores[:, start : start + block + 1]",
+                    VALUE: "value = values[start : start + block + 1]",
+                }
+            ),
+            Slip(
+                {
+                    PART: "part = scores[:, max(start - 1, 0) : start + block]",
+                    VALUE: "value = values[max(start - 1, 0) : start + block]",
+                }
+            ),
+            slip(LOOP, "for start in range(0, S, max(block - 1, 1)):"),
+            slip(LOOP, "for start in [min(start, max(S - block, 0)) for start in range(0, S, block)]:"),
+            slip(LOOP, "for start in range(S):"),
+        ),
+    ),
+    Misconception(
+        "online-gap",
+        "Columns at the border of two blocks are left out",
+        symptom="Right for one block.",
+        belief="A slice is taken to hold its end.",
+        section="fast_attention",
+        slips=(
+            Slip(
+                {
+                    PART: "part = scores[:, start : start + max(block - 1, 1)]",
+                    VALUE: "value = values[start : start + max(block - 1, 1)]",
+                }
+            ),
+            slip(LOOP, "for start in range(0, S, block + 1):"),
+        ),
+    ),
+    Misconception(
+        "online-extra-column",
+        "An invisible column of score 0 counts: the maximum begins at 0 and the sum at 1",
+        symptom="Rows of low scores are too small.",
+        belief="A sum that begins at 1 is never 0.",
+        section="fast_attention",
+        slips=(
+            Slip(
+                {
+                    START: "largest = torch.zeros(L, 1, dtype=scores.dtype)",
+                    ZERO: "total = torch.ones(L, 1, dtype=scores.dtype)",
+                }
+            ),
+            Slip(
+                {
+                    START: "largest = torch.zeros(L, 1, dtype=scores.dtype)",
+                    ZERO: "total = torch.ones(L, 1, dtype=scores.dtype)",
+                    NEW: "",
+                }
+            ),
+        ),
+    ),
+    Misconception(
+        "online-last-sum",
+        "The sum is that of the last block only",
+        symptom="Right for one block.",
+        belief="The sum is assigned, not added to.",
+        section="fast_attention",
+        slips=(slip(TOTAL, "total = powers.sum(dim=-1, keepdim=True)"),),
+    ),
+    Misconception(
+        "online-last-output",
+        "The output is that of the last block only",
+        symptom="Right for one block.",
+        belief="The output is assigned, not added to.",
+        section="fast_attention",
+        slips=(slip(OUTPUT, "output = powers @ value"),),
+    ),
+    Misconception(
+        "online-weighed-by-maxima",
+        "Blocks are weighed by their largest scores, not by their sums",
+        symptom="A block of many equal scores counts as one of them.",
+        belief="The largest score stands for its block.",
+        section="fast_attention",
+        slips=(
+            Slip(
+                {
+                    TOTAL: "total = total * shrink + (part.amax(dim=-1, keepdim=True) - largest).exp()",
+                    OUTPUT: (
+                        "output = output * shrink + (part.amax(dim=-1, keepdim=True) - largest).exp() * "
+                        "(torch.softmax(part, dim=-1) @ value)"
+                    ),
+                }
+            ),
+        ),
+    ),
+    Misconception(
+        "online-factor-twice",
+        "The factor is applied twice to what was summed",
+        symptom="Old keys count too little.",
+        belief="Both the sum and its parts are scaled.",
+        section="fast_attention",
+        slips=(
+            slip(SHRINK, "shrink = (2 * (before - largest)).exp()"),
+            slip(OUTPUT, "output = output * shrink * shrink + powers @ value"),
+            slip(TOTAL, "total = total * shrink * shrink + powers.sum(dim=-1, keepdim=True)"),
+        ),
+    ),
+    Misconception(
+        "online-block-powers",
+        "The powers are shifted by the block's own maximum, and the sums by the largest so far",
+        symptom="Blocks of small scores count too much.",
+        belief="Each block is made safe by itself.",
+        section="fast_attention",
+        slips=(slip(POWERS, "powers = (part - part.amax(dim=-1, keepdim=True)).exp()"),),
+    ),
+    Misconception(
+        "online-previous-maximum",
+        "The powers are shifted by the maximum before the block",
+        symptom="The newest powers are in the old scale.",
+        belief="The maximum is brought up to date at the end of the loop.",
+        section="fast_attention",
+        slips=(slip(POWERS, "powers = (part - torch.where(before.isinf(), largest, before)).exp()"),),
     ),
 )

@@ -1,12 +1,17 @@
 """A cache of keys and values."""
 
 from attnlib.exercises.misconception import Misconception, Slip, slip
+from attnlib.exercises.misconceptions.lines import CLOSE
+from attnlib.exercises.misconceptions.lines import EMPTY as EMPTY_ROWS
 
 WHERE, X = "where = place", "x = token[None] + positions[where]"
 QUERY = "query = x @ wq"
 KEYS, VALUES = "keys.append(x @ wk)", "values.append(x @ wv)"
 KEY, VALUE = "key = torch.cat(keys)", "value = torch.cat(values)"
 EMPTY = "keys, values, outputs = [], [], []"
+PLACES, ALL = "places = torch.arange(len(tokens))", "x = tokens + positions[places]"
+KV = ("kv_cache",)
+MASK = "mask = torch.ones(len(x), len(x), dtype=torch.bool).tril()"
 DEF = "def kv_cache(tokens, positions, wq, wk, wv):"
 OUTPUTS = "outputs.append(output)"
 
@@ -17,7 +22,10 @@ MISCONCEPTIONS = (
         symptom="Right for one token. After that the model writes as if the order were lost.",
         belief="A step gets one token, and its first place is 0.",
         section="positions",
-        slips=(slip(WHERE, "where = 0"),),
+        slips=(
+            slip(WHERE, "where = 0"),
+            slip(PLACES, "places = torch.zeros(len(tokens), dtype=torch.long)"),
+        ),
     ),
     Misconception(
         "positions-missing",
@@ -30,6 +38,7 @@ MISCONCEPTIONS = (
             Slip({KEYS: "keys.append(token[None] @ wk)", VALUES: "values.append(token[None] @ wv)"}),
             slip(QUERY, "query = token[None] @ wq"),
             slip(KEYS, "keys.append(token[None] @ wk)"),
+            slip(ALL, "x = tokens"),
         ),
     ),
     Misconception(
@@ -43,6 +52,13 @@ MISCONCEPTIONS = (
             slip(WHERE, "where = max(place - 1, 0)"),
             slip(WHERE, "where = place - 1"),
             slip(WHERE, "where = min(place + 1, len(positions) - 1)"),
+            slip(PLACES, "places = torch.arange(1, len(tokens) + 1)"),
+            slip(PLACES, "places = torch.arange(-1, len(tokens) - 1)"),
+            slip(PLACES, "places = torch.arange(-1, len(tokens) - 1).clamp(min=0)"),
+            slip(PLACES, "places = torch.arange(1, len(tokens) + 1).clamp(max=len(positions) - 1)"),
+            slip(WHERE, "where = (place + 1) % len(positions)"),
+            slip(PLACES, "places = torch.arange(1, len(tokens) + 1) % len(positions)"),
+            slip(PLACES, "places = torch.arange(1, len(tokens) + 1) % len(tokens)"),
         ),
     ),
     Misconception(
@@ -55,6 +71,13 @@ MISCONCEPTIONS = (
             slip(WHERE, "where = place - len(tokens)"),
             slip(WHERE, "where = -1"),
             slip(WHERE, "where = -1 - place"),
+            slip(PLACES, "places = torch.arange(len(tokens)) - len(tokens)"),
+            slip(PLACES, "places = -1 - torch.arange(len(tokens))"),
+            slip(PLACES, "places = torch.arange(len(tokens)) * 0 - 1"),
+            slip(PLACES, "places = torch.arange(len(tokens)).flip(0)"),
+            slip(WHERE, "where = len(tokens) - 1 - place"),
+            slip(WHERE, "where = len(tokens) - 1"),
+            slip(PLACES, "places = torch.arange(len(tokens)) * 0 + len(tokens) - 1"),
         ),
     ),
     Misconception(
@@ -86,7 +109,6 @@ MISCONCEPTIONS = (
         slips=(
             slip(VALUES, "values = [x @ wv]"),
             slip(KEYS, "keys = [x @ wk]"),
-            Slip({KEYS: "keys = [x @ wk]", KEY: "key = torch.cat(keys).expand(len(values), -1)"}),
         ),
     ),
     Misconception(
@@ -102,6 +124,22 @@ MISCONCEPTIONS = (
                     KEY: "key = torch.cat(keys)[:-1]",
                     VALUE: "value = torch.cat(values)[:-1]",
                     "largest = scores.amax(dim=-1, keepdim=True)": "largest = 0",
+                }
+            ),
+            slip(
+                MASK,
+                "mask = torch.ones(len(x), len(x), dtype=torch.bool).tril(-1)",
+            ),
+            Slip(
+                {
+                    MASK: "mask = torch.ones(len(x), len(x), dtype=torch.bool).tril(-1)",
+                    EMPTY_ROWS: "",
+                }
+            ),
+            Slip(
+                {
+                    KEY: "key = torch.cat([torch.zeros_like(keys[0]), *keys[:-1]][-max(place, 1) :])",
+                    VALUE: "value = torch.cat([torch.zeros_like(values[0]), *values[:-1]][-max(place, 1) :])",
                 }
             ),
         ),
@@ -179,6 +217,16 @@ MISCONCEPTIONS = (
             Slip({KEY: "key = torch.cat(keys[:1])", VALUE: "value = torch.cat(values[:1])"}),
             Slip({KEY: "key = torch.cat(keys[-3:])", VALUE: "value = torch.cat(values[-3:])"}),
             Slip({KEY: "key = torch.cat(keys[-4:])", VALUE: "value = torch.cat(values[-4:])"}),
+            Slip({KEY: "key = torch.cat(keys[-5:])", VALUE: "value = torch.cat(values[-5:])"}),
+            Slip({KEY: "key = torch.cat(keys[:2])", VALUE: "value = torch.cat(values[:2])"}),
+            Slip({KEY: "key = torch.cat(keys[:3])", VALUE: "value = torch.cat(values[:3])"}),
+            Slip({KEY: "key = torch.cat(keys[1:] or keys)", VALUE: "value = torch.cat(values[1:] or values)"}),
+            Slip(
+                {
+                    KEY: "key = torch.cat([keys[0], keys[-1]][-place - 1 :])",
+                    VALUE: "value = torch.cat([values[0], values[-1]][-place - 1 :])",
+                }
+            ),
         ),
     ),
     Misconception(
@@ -227,6 +275,7 @@ MISCONCEPTIONS = (
                     VALUE: "value = (tokens + positions[: len(tokens)]) @ wv",
                 }
             ),
+            Slip({CLOSE: "", EMPTY_ROWS: ""}, KV),
         ),
     ),
     Misconception(
@@ -239,6 +288,133 @@ MISCONCEPTIONS = (
             slip(OUTPUTS, "outputs = [output]"),
             slip("return torch.cat(outputs)", "return output[0]"),
             slip(OUTPUTS, "outputs = [output] * (place + 1)"),
+            slip("return torch.cat(outputs)", "return torch.cat(outputs)[-1:]"),
+        ),
+    ),
+    Misconception(
+        "cache-buffer",
+        "The empty places of a buffer are read, too",
+        symptom="The outputs change with the size of the buffer, the more so for the first tokens.",
+        belief="A buffer of zeros seems to add nothing; but a score of 0 has a weight.",
+        section="language-model-cache",
+        slips=(
+            Slip(
+                {
+                    KEY: (
+                        "key = torch.cat([*keys, torch.zeros(len(positions) - len(keys), "
+                        "keys[0].shape[1], dtype=x.dtype)])"
+                    ),
+                    VALUE: (
+                        "value = torch.cat([*values, torch.zeros(len(positions) - len(values), "
+                        "values[0].shape[1], dtype=x.dtype)])"
+                    ),
+                }
+            ),
+            Slip(
+                {
+                    KEY: (
+                        "key = torch.cat([*keys, torch.zeros(len(tokens) - len(keys), keys[0].shape[1], "
+                        "dtype=x.dtype)])"
+                    ),
+                    VALUE: (
+                        "value = torch.cat([*values, torch.zeros(len(tokens) - len(values), "
+                        "values[0].shape[1], dtype=x.dtype)])"
+                    ),
+                }
+            ),
+            Slip(
+                {
+                    KEY: "key = torch.cat([torch.zeros_like(keys[0]), *keys])",
+                    VALUE: "value = torch.cat([torch.zeros_like(values[0]), *values])",
+                }
+            ),
+        ),
+    ),
+    Misconception(
+        "cache-first-query",
+        "The first token's query is asked at each step",
+        symptom="All tokens ask the same.",
+        belief="Queries are kept with keys and values, and the first one is taken.",
+        section="language-model-cache",
+        slips=(
+            slip(
+                QUERY,
+                "query = ((tokens if len(x) == 1 else x)[:1] + (positions[:1] if len(x) == 1 else 0)) @ wq\n"
+                "query = query.expand(len(x), -1)",
+            ),
+        ),
+    ),
+    Misconception(
+        "cache-last-query",
+        "The last token's query is asked at each step",
+        symptom="All tokens ask the same, and know what is to come.",
+        belief="To write the next token only the last query is needed.",
+        section="language-model-cache",
+        slips=(
+            slip(
+                QUERY,
+                "query = ((tokens if len(x) == 1 else x)[-1:] + (positions[len(tokens) - 1] if len(x) == 1 else 0)) "
+                "@ wq\n"
+                "query = query.expand(len(x), -1)",
+            ),
+        ),
+    ),
+    Misconception(
+        "positions-after-projection",
+        "Positions are added to what was projected, not to the token",
+        symptom="The positions are not multiplied by the matrices.",
+        belief="Both ways add a position.",
+        section="positions",
+        slips=(
+            Slip(
+                {
+                    X: "x = token[None]",
+                    QUERY: "query = x @ wq + positions[where]",
+                    KEYS: "keys.append(x @ wk + positions[where])",
+                    VALUES: "values.append(x @ wv + positions[where])",
+                }
+            ),
+            Slip(
+                {
+                    X: "x = token[None]",
+                    QUERY: "query = x @ wq + positions[where]",
+                    KEYS: "keys.append(x @ wk + positions[where])",
+                }
+            ),
+            Slip(
+                {
+                    X: "x = token[None]",
+                    KEYS: "keys.append(x @ wk + positions[where])",
+                    VALUES: "values.append(x @ wv + positions[where])",
+                }
+            ),
+            Slip({X: "x = token[None]", KEYS: "keys.append(x @ wk + positions[where])"}),
+        ),
+    ),
+    Misconception(
+        "positions-twice",
+        "Positions are added more than once",
+        symptom="The older a token, the more of its position it holds.",
+        belief="Both the caller and the step add.",
+        section="positions",
+        slips=(
+            slip(X, "x = token[None] + 2 * positions[where]"),
+            slip(ALL, "x = tokens + 2 * positions[places]"),
+            slip(ALL, "x = tokens + positions[places].cumsum(0)"),
+            slip(ALL, "x = tokens + positions[: len(tokens)].sum(0)"),
+        ),
+    ),
+    Misconception(
+        "positions-multiplied",
+        "Positions are multiplied with the token, or subtracted",
+        symptom="A position of 0 makes the token vanish.",
+        belief="Some positions multiply; these are added.",
+        section="positions",
+        slips=(
+            slip(X, "x = token[None] * positions[where]"),
+            slip(X, "x = token[None] - positions[where]"),
+            slip(ALL, "x = tokens * positions[places]"),
+            slip(ALL, "x = tokens - positions[places]"),
         ),
     ),
 )

@@ -1,7 +1,7 @@
 """Heads: how they are split, merged and shared; dropout; the last layer."""
 
 from attnlib.exercises.misconception import Misconception, Slip, slip
-from attnlib.exercises.misconceptions.lines import MIX, SCALE, SCORES, WEIGHTS
+from attnlib.exercises.misconceptions.lines import CLOSE, EMPTY, MIX, SCALE, SCORES, WEIGHTS
 
 SPLIT = ".unflatten(-1, (self.num_heads, -1)).transpose(1, 2)"
 SPLITS = tuple(f"{name} = {name}{SPLIT}" for name in ("query", "key", "value"))
@@ -90,7 +90,10 @@ MISCONCEPTIONS = (
         symptom="No token sees another one.",
         belief="Without the transpose the product still runs, over the axis of the heads.",
         section="multi_head_attention",
-        slips=(_split(NOT_TRANSPOSED, merged="output.flatten(2)"),),
+        slips=(
+            _split(NOT_TRANSPOSED, merged="output.flatten(2)"),
+            _split(NOT_TRANSPOSED, merged="output.flatten(2)", more={CLOSE: "", EMPTY: ""}),
+        ),
     ),
     Misconception(
         "attention-over-batch",
@@ -98,7 +101,10 @@ MISCONCEPTIONS = (
         symptom="The output for a text depends on the other texts of its batch.",
         belief="Some modules have the batch in the second place; nn.MultiheadAttention does, unless told otherwise.",
         section="pytorch",
-        slips=(_split(OVER_BATCH, merged="output.permute(2, 0, 1, 3).flatten(2)"),),
+        slips=(
+            _split(OVER_BATCH, merged="output.permute(2, 0, 1, 3).flatten(2)"),
+            _split(OVER_BATCH, merged="output.permute(2, 0, 1, 3).flatten(2)", more={CLOSE: "", EMPTY: ""}),
+        ),
     ),
     Misconception(
         "heads-averaged",
@@ -183,6 +189,8 @@ MISCONCEPTIONS = (
             Slip({PROJECTED["query"]: "query = self.wk(query)", PROJECTED["value"]: "value = self.wk(value)"}),
             Slip({PROJECTED["query"]: "query = self.wv(query)", PROJECTED["key"]: "key = self.wv(key)"}),
             Slip({PROJECTED["key"]: "key = self.wv(key)", PROJECTED["query"]: "query = self.wk(query)"}),
+            slip("query = x @ wq", "query = x @ wk"),
+            slip("query = x @ wq", "query = x @ wv"),
         ),
     ),
     Misconception(
@@ -198,8 +206,6 @@ MISCONCEPTIONS = (
                     "value = key if value is None else value": "value = query",
                 }
             ),
-            slip("value = key if value is None else value", "value = key"),
-            slip("key = query if key is None else key", "key = query"),
         ),
     ),
     Misconception(
@@ -335,6 +341,11 @@ MISCONCEPTIONS = (
                 "weights = F.dropout(weights, self.dropout, training=self.training)\n"
                 "weights = weights / weights.sum(dim=-1, keepdim=True)",
             ),
+            slip(
+                DROP,
+                "weights = F.dropout(weights, self.dropout, training=self.training)\n"
+                "weights = weights / weights.sum(dim=-1, keepdim=True).clamp(min=1e-9)",
+            ),
         ),
     ),
     Misconception(
@@ -447,6 +458,191 @@ MISCONCEPTIONS = (
                 MIX,
                 "output = weights @ value\noutput = output.unflatten(1, (group, -1)).transpose(1, 2).flatten(1, 2)",
                 only=GROUPED,
+            ),
+        ),
+    ),
+    Misconception(
+        "value-ignored",
+        "The values that are given are not used: they come from the keys' text",
+        symptom="Right as long as no values are given.",
+        belief="Keys and values come from one text in most models.",
+        section="one_class",
+        slips=(slip("value = key if value is None else value", "value = key"),),
+    ),
+    Misconception(
+        "key-ignored",
+        "The keys that are given are not used: they come from the query's text",
+        symptom="Right in self-attention.",
+        belief="The class was written for self-attention.",
+        section="one_class",
+        slips=(
+            slip("key = query if key is None else key", "given = key\nkey = query"),
+            Slip(
+                {
+                    "key = query if key is None else key": "given = query if key is None else key",
+                    "value = key if value is None else value": "value = given if value is None else value\nkey = query",
+                }
+            ),
+        ),
+    ),
+    Misconception(
+        "heads-overlap",
+        "The heads overlap: each begins one column after the last one",
+        symptom="The last columns of each projection are not used.",
+        belief="A head's number is taken for the column where it begins.",
+        section="multi_head_attention",
+        slips=(_split("x.unfold(-1, x.shape[-1] // self.num_heads, 1)[:, :, : self.num_heads].transpose(1, 2)"),),
+    ),
+    Misconception(
+        "groups-over-batch",
+        "The heads of keys are repeated over batch and heads together",
+        symptom="Right for a batch of one; else texts read each other's keys.",
+        belief="The batch and the heads are one axis for bmm, and repeat goes over all of it.",
+        section="one_class-grouped",
+        slips=(
+            Slip(
+                {
+                    KEYS: "key = key.flatten(0, 1).repeat(group, 1, 1).unflatten(0, (len(query), -1))",
+                    VALUES: "value = value.flatten(0, 1).repeat(group, 1, 1).unflatten(0, (len(query), -1))",
+                }
+            ),
+        ),
+    ),
+    Misconception(
+        "groups-along-tokens",
+        "The keys are repeated along the tokens, and then cut into heads",
+        symptom="Heads get pieces of different tokens, and the shapes are right.",
+        belief="The number of numbers is right, and reshape gives any shape.",
+        section="one_class-grouped",
+        slips=(
+            Slip(
+                {
+                    KEYS: "key = key.repeat_interleave(group, dim=2).reshape(*query.shape[:2], *key.shape[2:])",
+                    VALUES: "value = value.repeat_interleave(group, dim=2).reshape(*query.shape[:2], *value.shape[2:])",
+                }
+            ),
+            Slip(
+                {
+                    KEYS: "key = key.repeat_interleave(group, dim=3).reshape(*query.shape[:2], *key.shape[2:])",
+                    VALUES: "value = value.repeat_interleave(group, dim=3).reshape(*query.shape[:2], *value.shape[2:])",
+                }
+            ),
+            Slip(
+                {
+                    KEYS: "key = key.repeat(1, 1, 1, group).reshape(*query.shape[:2], *key.shape[2:])",
+                    VALUES: "value = value.repeat(1, 1, 1, group).reshape(*query.shape[:2], *value.shape[2:])",
+                }
+            ),
+        ),
+    ),
+    Misconception(
+        "groups-zeros",
+        "Query heads without a head of keys of their own read zeros",
+        symptom="The first heads are right, and the others give 0.",
+        belief="Missing heads are filled up like missing tokens.",
+        section="one_class-grouped",
+        slips=(
+            Slip(
+                {
+                    KEYS: "key = F.pad(key, (0, 0, 0, 0, 0, query.shape[1] - key.shape[1]))",
+                    VALUES: "value = F.pad(value, (0, 0, 0, 0, 0, query.shape[1] - value.shape[1]))",
+                }
+            ),
+            slip(VALUES, "value = F.pad(value, (0, 0, 0, 0, 0, query.shape[1] - value.shape[1]))"),
+        ),
+    ),
+    Misconception(
+        "groups-clamped",
+        "Query heads beyond the heads of keys all read the last one, or the first",
+        symptom="The first heads read one head of keys each, and all others share one.",
+        belief="An index that runs over the end is cut to it.",
+        section="one_class-grouped",
+        slips=(
+            Slip(
+                {
+                    KEYS: "index = torch.arange(query.shape[1]).clamp(max=key.shape[1] - 1)\nkey = key[:, index]",
+                    VALUES: "value = value[:, index]",
+                }
+            ),
+            Slip(
+                {
+                    KEYS: (
+                        "index = torch.arange(query.shape[1])\nindex = index * (index < key.shape[1])\n"
+                        "key = key[:, index]"
+                    ),
+                    VALUES: "value = value[:, index]",
+                }
+            ),
+        ),
+    ),
+    Misconception(
+        "groups-shifted",
+        "Each query head reads the next group's keys, or those of the one before",
+        symptom="The heads of a group do not read the same head of keys, or read another group's.",
+        belief="A head's number counts from 1 in one place and from 0 in another.",
+        section="one_class-grouped",
+        slips=(
+            Slip(
+                {
+                    KEYS: "index = ((torch.arange(query.shape[1]) + 1) // group) % key.shape[1]\nkey = key[:, index]",
+                    VALUES: "value = value[:, index]",
+                }
+            ),
+            Slip(
+                {
+                    KEYS: "index = (torch.arange(query.shape[1]) // group + 1) % key.shape[1]\nkey = key[:, index]",
+                    VALUES: "value = value[:, index]",
+                }
+            ),
+            Slip(
+                {
+                    KEYS: "index = (torch.arange(query.shape[1]) // group - 1) % key.shape[1]\nkey = key[:, index]",
+                    VALUES: "value = value[:, index]",
+                }
+            ),
+        ),
+    ),
+    Misconception(
+        "groups-queries-averaged",
+        "The query heads of a group are averaged, or one stands for all",
+        symptom="The output has fewer heads, or equal ones.",
+        belief="Fewer heads of keys seem to ask for fewer heads of queries.",
+        section="one_class-grouped",
+        slips=(
+            Slip(
+                {
+                    "group = query.shape[1] // key.shape[1]": (
+                        "group = query.shape[1] // key.shape[1]\nquery = query.unflatten(1, (-1, group)).mean(dim=2)"
+                    ),
+                    KEYS: "",
+                    VALUES: "",
+                }
+            ),
+            Slip(
+                {
+                    "group = query.shape[1] // key.shape[1]": (
+                        "group = query.shape[1] // key.shape[1]\n"
+                        "query = query.unflatten(1, (-1, group)).mean(dim=2).repeat_interleave(group, dim=1)"
+                    )
+                }
+            ),
+            Slip(
+                {
+                    "group = query.shape[1] // key.shape[1]": (
+                        "group = query.shape[1] // key.shape[1]\nquery = query[:, ::group]"
+                    ),
+                    KEYS: "",
+                    VALUES: "",
+                }
+            ),
+            Slip(
+                {
+                    "group = query.shape[1] // key.shape[1]": (
+                        "group = query.shape[1] // key.shape[1]\nquery = query[:, : key.shape[1]]"
+                    ),
+                    KEYS: "",
+                    VALUES: "",
+                }
             ),
         ),
     ),

@@ -2,7 +2,9 @@
 
 MASKED = ("attention", "attention_weights", "multi_head", "grouped_heads")
 MIXED = ("attention", "multi_head", "grouped_heads", "rotary")
-TABLES = ("softmax", *MASKED, "rotary")  # those in which scores are a table, not a row
+TABLES = ("softmax", *MASKED, "rotary", "kv_cache", "online_softmax")  # those in which scores are a table
+ALL_OPEN = (*MASKED, "rotary")  # those that may read what comes later
+CAUSED = (*MASKED, "kv_cache")  # those that close keys, with a mask or because they come later
 
 SCORES = "scores = query @ key.mT"
 SCALE = "scores = scores / math.sqrt(query.shape[-1])"

@@ -1,7 +1,18 @@
 """Masks: how they are made, how they are used, and rows that they close whole."""
 
-from attnlib.exercises.misconception import Misconception, Slip, slip
-from attnlib.exercises.misconceptions.lines import CLOSE, EMPTY, EMPTY_BY_MASK, LARGEST, TABLES
+from collections.abc import Collection
+
+from attnlib.exercises.misconception import Family, Misconception, Slip, slip
+from attnlib.exercises.misconceptions.lines import (
+    ALL_OPEN,
+    CAUSED,
+    CLOSE,
+    EMPTY,
+    EMPTY_BY_MASK,
+    LARGEST,
+    MASKED,
+    WEIGHTS,
+)
 
 CAUSAL = "allowed = key_place <= query_place"
 PADDING = "allowed = key_place < torch.as_tensor(lengths)[:, None]"
@@ -11,11 +22,12 @@ DISTANCE = "distance = (query_place - key_place).abs()"
 RETURN = "return allowed"
 SAYS = "says1 = attend(reads1, mask=mask)"
 PAIRS = ("causal_mask", "sliding_window")
+MASK = "mask = torch.ones(len(x), len(x), dtype=torch.bool).tril()"
 
 
-def _closed(fill: str, empty: bool = True) -> Slip:
+def _closed(fill: str, empty: bool = True, only: Collection[str] = CAUSED) -> Slip:
     """Another way to close keys; rows that are closed whole are still set to 0, or not."""
-    return Slip({CLOSE: fill, EMPTY: EMPTY_BY_MASK if empty else ""})
+    return Slip({CLOSE: fill, EMPTY: EMPTY_BY_MASK if empty else ""}, only)
 
 
 USED = (
@@ -42,8 +54,7 @@ USED = (
         belief="Without a mask all shapes fit as well.",
         section="masks",
         slips=(
-            Slip({CLOSE: "", EMPTY: ""}),
-            Slip({CLOSE: "", EMPTY: EMPTY_BY_MASK}),
+            Slip({CLOSE: "", EMPTY: ""}, only=MASKED),
             slip(SAYS, "says1 = attend(reads1)"),
             slip(RETURN, "return torch.ones_like(allowed)"),
         ),
@@ -58,28 +69,56 @@ USED = (
             Slip({CLOSE: "", EMPTY: "weights = weights * mask"}),
             Slip({CLOSE: "", EMPTY: "weights = weights.masked_fill(~mask, -1e9)"}),
             Slip({CLOSE: "", EMPTY: "weights = weights.masked_fill(~mask, -math.inf)"}),
+            Slip({CLOSE: "", EMPTY: "weights = weights.masked_fill(~mask, -1e9)"}, only=MASKED),
         ),
     ),
     Misconception(
         "mask-after-renormalised",
-        "The mask is applied after the softmax, and the rest is divided by its sum",
+        "The mask is applied after the softmax, and the rest is made to sum to 1 again",
         symptom="0/0 where closed keys took all the weight; else right.",
         belief="Once the rows sum to 1 again, nothing seems lost.",
         section="masks",
         slips=(
-            Slip({CLOSE: "", EMPTY: "weights = weights * mask\nweights = weights / weights.sum(dim=-1, keepdim=True)"}),
+            Slip(
+                {CLOSE: "", EMPTY: "weights = weights * mask\nweights = weights / weights.sum(dim=-1, keepdim=True)"},
+                only=MASKED,
+            ),
             Slip(
                 {
                     CLOSE: "",
                     EMPTY: "weights = weights * mask\nweights = weights / (weights.sum(dim=-1, keepdim=True) + 1e-9)",
-                }
+                },
+                only=MASKED,
             ),
             Slip(
                 {
                     CLOSE: "",
                     EMPTY: "weights = weights * mask\n"
                     "weights = (weights / weights.sum(dim=-1, keepdim=True)).nan_to_num(0)",
-                }
+                },
+                only=MASKED,
+            ),
+            Slip(
+                {CLOSE: "", EMPTY: "weights = weights * mask\nweights = weights / weights.sum(dim=-2, keepdim=True)"},
+                only=MASKED,
+            ),
+            Slip(
+                {
+                    CLOSE: "",
+                    EMPTY: (
+                        "weights = weights * mask\n"
+                        "weights = (weights / weights.sum(dim=-2, keepdim=True)).nan_to_num(0)"
+                    ),
+                },
+                only=MASKED,
+            ),
+            Slip({CLOSE: "", EMPTY: "weights = weights * mask\nweights = torch.softmax(weights, dim=-1)"}, only=MASKED),
+            Slip(
+                {
+                    CLOSE: "",
+                    EMPTY: "weights = torch.softmax(weights.masked_fill(~mask, -math.inf), dim=-1).nan_to_num(0)",
+                },
+                only=MASKED,
             ),
         ),
     ),
@@ -105,6 +144,7 @@ USED = (
         slips=(
             _closed("scores = scores * mask"),
             _closed("scores = scores * mask", empty=False),
+            _closed("scores = scores.masked_fill(~mask, 1e-9)", empty=False, only=MASKED),
         ),
     ),
     Misconception(
@@ -127,9 +167,9 @@ USED = (
         section="masks",
         slips=(
             _closed("scores = scores.masked_fill(~mask, 1e9)", empty=False),
-            _closed("scores = scores.masked_fill(~mask, math.inf)", empty=False),
+            _closed("scores = scores.masked_fill(~mask, math.inf)", empty=False, only=MASKED),
             _closed("scores = scores.masked_fill(~mask, 1e9)"),
-            _closed("scores = scores.masked_fill(~mask, math.inf)"),
+            _closed("scores = scores.masked_fill(~mask, math.inf)", only=MASKED),
         ),
     ),
     Misconception(
@@ -139,8 +179,8 @@ USED = (
         belief="A mask is a square table of pairs, and the order of a pair seems free.",
         section="masks",
         slips=(
-            slip(CLOSE, "scores = scores.masked_fill(~mask.mT, -math.inf)"),
-            Slip({CLOSE: "scores = scores.masked_fill(~mask.mT, -math.inf)", EMPTY: ""}),
+            slip(CLOSE, "scores = scores.masked_fill(~mask.mT, -math.inf)", only=MASKED),
+            Slip({CLOSE: "scores = scores.masked_fill(~mask.mT, -math.inf)", EMPTY: ""}, only=MASKED),
             slip(SAYS, "says1 = attend(reads1, mask=mask.mT)"),
         ),
     ),
@@ -150,7 +190,10 @@ USED = (
         symptom="Most of the output is 0.",
         belief="A mask is thought to name tokens, not pairs of tokens.",
         section="masks",
-        slips=(slip(EMPTY, "weights = weights.masked_fill(~mask.all(dim=-1, keepdim=True), 0)"),),
+        slips=(
+            slip(EMPTY, "weights = weights.masked_fill(~mask.all(dim=-1, keepdim=True), 0)", only=MASKED),
+            slip(CLOSE, "scores = scores.masked_fill(~mask.all(dim=-1, keepdim=True), -math.inf)", only=MASKED),
+        ),
     ),
     Misconception(
         "causal-always",
@@ -163,13 +206,13 @@ USED = (
                 LARGEST,
                 "scores = scores.masked_fill(~torch.ones(scores.shape[-2:], dtype=torch.bool).tril(), -math.inf)\n"
                 + LARGEST,
-                only=TABLES[1:],
+                only=ALL_OPEN,
             ),
             slip(
                 LARGEST,
                 "L, S = scores.shape[-2:]\n"
                 "scores = scores.masked_fill(~torch.ones(L, S, dtype=torch.bool).tril(S - L), -math.inf)\n" + LARGEST,
-                only=TABLES[1:],
+                only=ALL_OPEN,
             ),
         ),
     ),
@@ -185,9 +228,65 @@ USED = (
             slip(
                 LARGEST,
                 "scores = scores.masked_fill(torch.eye(*scores.shape[-2:], dtype=torch.bool), -math.inf)\n" + LARGEST,
-                only=TABLES[1:],
+                only=ALL_OPEN,
             ),
             slip(SAYS, "says1 = attend(reads1, mask=mask.tril(-1))"),
+        ),
+    ),
+    Misconception(
+        "mask-rows-only",
+        "Only queries without any key are set to 0; no key is closed",
+        symptom="Closed keys are read as if there were no mask.",
+        belief="To leave a token out seems to be to clear its row of the output.",
+        section="masks",
+        slips=(Slip({CLOSE: "", EMPTY: EMPTY_BY_MASK}, only=MASKED),),
+    ),
+    Misconception(
+        "mask-one-row",
+        "All queries get the same row of the mask",
+        symptom="All queries see the same keys, whatever the mask says of each.",
+        belief="A mask is thought to name keys, not pairs of a query and a key.",
+        section="masks",
+        slips=(
+            slip(CLOSE, "scores = scores.masked_fill(~mask[..., :1, :], -math.inf)", only=MASKED),
+            slip(CLOSE, "scores = scores.masked_fill(~mask[..., -1:, :], -math.inf)", only=MASKED),
+            slip(CLOSE, "scores = scores.masked_fill(~mask.all(dim=-2, keepdim=True), -math.inf)", only=MASKED),
+            slip(CLOSE, "scores = scores.masked_fill(~mask.any(dim=-2, keepdim=True), -math.inf)", only=MASKED),
+            slip(RETURN, "return allowed[:1].expand(L, S)", only=PAIRS),
+            slip(RETURN, "return allowed[-1:].expand(L, S)", only=("sliding_window",)),
+        ),
+    ),
+    Misconception(
+        "mask-all-closed",
+        "Everything is closed",
+        symptom="No query has a key.",
+        belief="A mask is thought of as what is taken away.",
+        section="masks",
+        slips=(slip(RETURN, "return torch.zeros_like(allowed)"),),
+    ),
+    Misconception(
+        "mask-in-sum-only",
+        "Closed keys are left out of the sum only, and keep their own weights",
+        symptom="Rows sum to more than 1.",
+        belief="The mask is applied to one of two lines.",
+        section="masks",
+        slips=(
+            Slip(
+                {
+                    CLOSE: "",
+                    WEIGHTS: "weights = powers / (powers if mask is None else powers * mask).sum(dim=-1, keepdim=True)",
+                    EMPTY: "",
+                },
+                only=MASKED,
+            ),
+            Slip(
+                {
+                    CLOSE: "",
+                    WEIGHTS: "weights = powers / (powers if mask is None else powers * mask).sum(dim=-1, keepdim=True)",
+                    EMPTY: EMPTY_BY_MASK,
+                },
+                only=MASKED,
+            ),
         ),
     ),
 )
@@ -219,7 +318,11 @@ MADE = (
         symptom="The last token sees itself only, and the first one everything.",
         belief="triu and tril are exchanged, or rows and columns are.",
         section="masks",
-        slips=(slip(CAUSAL, "allowed = key_place >= query_place"),),
+        slips=(
+            slip(CAUSAL, "allowed = key_place >= query_place"),
+            slip(MASK, "mask = torch.ones(len(x), len(x), dtype=torch.bool).triu()"),
+            slip(CLOSE, "scores = scores.masked_fill(mask.tril(-1), -math.inf)", only=("kv_cache",)),
+        ),
     ),
     Misconception(
         "causal-one-ahead",
@@ -230,6 +333,7 @@ MADE = (
         slips=(
             slip(CAUSAL, "allowed = key_place <= query_place + 1"),
             slip(SAYS, "says1 = attend(reads1, mask=torch.ones_like(mask).tril(1))"),
+            slip(MASK, "mask = torch.ones(len(x), len(x), dtype=torch.bool).tril(1)"),
         ),
     ),
     Misconception(
@@ -244,6 +348,8 @@ MADE = (
             Slip({ROWS: "query_place = torch.arange(L)[:, None]", COLUMNS: "key_place = torch.arange(L)"}),
             slip(RETURN, "return allowed[..., None, :].expand(-1, S, -1)", only=("padding_mask",)),
             slip(RETURN, "return allowed[None]"),
+            Slip({ROWS: "query_place = torch.arange(S)[:, None]", COLUMNS: "key_place = torch.arange(L)"}),
+            slip(COLUMNS, "key_place = torch.arange(int(max(lengths)))", only=("padding_mask",)),
         ),
     ),
     Misconception(
@@ -286,7 +392,7 @@ MADE = (
         section="masks",
         slips=(
             slip(PADDING, "allowed = key_place < torch.as_tensor(lengths)[:, None] - 1"),
-            slip(COLUMNS, "key_place = torch.arange(1, S + 1)", only=("padding_mask",)),
+            slip(PADDING, "allowed = key_place + 1 < torch.as_tensor(lengths)[:, None]"),
         ),
     ),
     Misconception(
@@ -337,7 +443,7 @@ MADE = (
     ),
     Misconception(
         "padding-never-empty",
-        "A text of length 0 sees everything",
+        "A text of length 0 sees something: one place, or all",
         symptom="A row of the batch that is all filling gets numbers, and they reach the loss.",
         belief="Someone met NaN there and opened the row.",
         section="faq-nan",
@@ -347,6 +453,7 @@ MADE = (
                 "lengths = torch.as_tensor(lengths)[:, None]\nallowed = (key_place < lengths) | (lengths == 0)",
             ),
             slip(PADDING, "allowed = key_place < torch.as_tensor(lengths).clamp(min=1)[:, None]"),
+            slip(PADDING, "allowed = (key_place < torch.as_tensor(lengths)[:, None]) | (key_place == 0)"),
         ),
         wild="In Dive into Deep Learning closed scores are set to −10⁶, so a valid length of 0 gives uniform weights.",
     ),
@@ -364,7 +471,11 @@ MADE = (
         symptom="size = 1 leaves nothing open.",
         belief="The token itself is counted as one of the steps.",
         section="masks",
-        slips=(slip(WINDOW, "allowed = distance < size - 1"), slip(WINDOW, "allowed = distance + 1 < size")),
+        slips=(
+            slip(WINDOW, "allowed = distance < size - 1"),
+            slip(WINDOW, "allowed = distance + 1 < size"),
+            slip(WINDOW, "allowed = (distance < size - 1) | (distance == 0)"),
+        ),
     ),
     Misconception(
         "window-half",
@@ -376,6 +487,7 @@ MADE = (
             slip(WINDOW, "allowed = distance <= size // 2"),
             slip(WINDOW, "allowed = distance < size // 2"),
             slip(WINDOW, "allowed = 2 * distance < size"),
+            slip(WINDOW, "allowed = distance <= (size - 1) // 2"),
         ),
     ),
     Misconception(
@@ -413,6 +525,263 @@ MADE = (
         section="masks",
         slips=(slip(WINDOW, "allowed = query_place // size == key_place // size"),),
     ),
+    Misconception(
+        "causal-cached-closed",
+        "The keys before the first query, the cached ones, are closed",
+        symptom="With a cache the text before is not read.",
+        belief="The triangle is drawn for the queries, and the columns before it are filled up.",
+        section="masks",
+        slips=(slip(CAUSAL, "allowed = (key_place <= query_place) & (key_place >= S - L)"),),
+    ),
+    Misconception(
+        "causal-rest-open",
+        "The keys beyond the first L are open to all queries",
+        symptom="Every query sees the newest keys.",
+        belief="The triangle is drawn top left, and the columns behind it are filled up.",
+        section="masks",
+        slips=(slip(CAUSAL, "allowed = (key_place <= torch.arange(L)[:, None]) | (key_place >= L)"),),
+    ),
+    Misconception(
+        "causal-mirrored",
+        "The triangle is mirrored",
+        symptom="The first queries see the last keys, or the last query sees the fewest.",
+        belief="A triangle has four ways to lie.",
+        section="masks",
+        slips=(
+            slip(RETURN, "return allowed.flip(-1)", only=("causal_mask",)),
+            slip(RETURN, "return allowed.flip(0)", only=("causal_mask",)),
+            slip(RETURN, "return allowed.flip(0, 1)", only=("causal_mask",)),
+        ),
+    ),
+    Misconception(
+        "causal-window",
+        "The past is cut off: each query sees its nearest keys only",
+        symptom="Right for short texts.",
+        belief="A causal mask is drawn as a band along the diagonal.",
+        section="masks",
+        slips=(
+            slip(CAUSAL, "allowed = (key_place <= query_place) & (key_place >= query_place - 1)"),
+            slip(CAUSAL, "allowed = (key_place <= query_place) & (key_place >= query_place - 2)"),
+            slip(CAUSAL, "allowed = (key_place <= query_place) & (key_place >= query_place - 3)"),
+        ),
+    ),
+    Misconception(
+        "causal-too-far",
+        "Each query sees several tokens of the future, or not its nearest past",
+        symptom="The loss falls far too low, or the newest tokens are not read.",
+        belief="The diagonal of tril or triu is shifted by a number that is not S − L.",
+        section="masks",
+        slips=(
+            slip(CAUSAL, "allowed = key_place <= query_place + 2"),
+            slip(CAUSAL, "allowed = key_place <= query_place - 2"),
+        ),
+    ),
+    Misconception(
+        "padding-full-closed",
+        "A text that fills its row is closed whole",
+        symptom="The longest text of each batch is lost.",
+        belief="mask[-n:] closes the last n places; but for n = 0 it closes all.",
+        section="masks",
+        slips=(
+            slip(
+                PADDING, "lengths = torch.as_tensor(lengths)[:, None]\nallowed = (key_place < lengths) & (lengths < S)"
+            ),
+        ),
+    ),
+    Misconception(
+        "padding-one-place",
+        "One place of each text is opened or closed, not all up to its length",
+        symptom="A text has one key, or all but one.",
+        belief="A length is the place where the text ends, so that place seems to be what is marked.",
+        section="masks",
+        slips=(
+            slip(PADDING, "allowed = key_place == torch.as_tensor(lengths)[:, None] - 1"),
+            slip(PADDING, "allowed = key_place != torch.as_tensor(lengths)[:, None]"),
+            slip(PADDING, "allowed = key_place == torch.as_tensor(lengths)[:, None]"),
+            slip(PADDING, "allowed = key_place != torch.as_tensor(lengths)[:, None] - 1"),
+        ),
+    ),
+    Misconception(
+        "padding-order",
+        "The rows belong to other texts",
+        symptom="Right if the texts come in the order of their lengths.",
+        belief="Packed batches are sorted by length, and the order stays.",
+        section="masks",
+        slips=(
+            slip(PADDING, "allowed = key_place < torch.as_tensor(lengths).sort().values[:, None]"),
+            slip(PADDING, "allowed = key_place < torch.as_tensor(lengths).sort(descending=True).values[:, None]"),
+            slip(PADDING, "allowed = key_place < torch.as_tensor(lengths).flip(0)[:, None]"),
+            slip(PADDING, "allowed = key_place < torch.as_tensor(lengths).roll(1)[:, None]"),
+            slip(PADDING, "allowed = key_place < torch.as_tensor(lengths).roll(-1)[:, None]"),
+        ),
+    ),
+    Misconception(
+        "padding-packed",
+        "The lengths are added up from text to text",
+        symptom="The first text is right; later ones see more than they have.",
+        belief="In packed batches the texts stand one behind the other.",
+        section="masks",
+        slips=(
+            slip(PADDING, "allowed = key_place < torch.as_tensor(lengths).cumsum(0)[:, None]"),
+            slip(
+                PADDING,
+                "lengths = torch.as_tensor(lengths)[:, None]\nend = lengths.cumsum(0)\n"
+                "allowed = (key_place < end) & (key_place >= end - lengths)",
+            ),
+        ),
+    ),
+    Misconception(
+        "padding-counts",
+        "The lengths are taken for the numbers of filled places",
+        symptom="Short texts see much, long ones little.",
+        belief="What a function of padding is given seems to be the padding.",
+        section="masks",
+        slips=(slip(PADDING, "allowed = key_place < S - torch.as_tensor(lengths)[:, None]"),),
+    ),
+    Misconception(
+        "padding-nonzero",
+        "Only texts of length 0 are closed",
+        symptom="The filling of all other texts is open.",
+        belief="A mask of token ids asks which are not 0; lengths are no token ids.",
+        section="masks",
+        slips=(
+            slip(PADDING, "allowed = (torch.as_tensor(lengths)[:, None] != 0).expand(-1, S)"),
+            slip(PADDING, "allowed = torch.as_tensor(lengths)[:, None] != 0"),
+        ),
+    ),
+    Misconception(
+        "padding-causal",
+        "A causal mask is made, in place of one for padding or beside it",
+        symptom="Tokens do not see what comes after them.",
+        belief="Masks are first met in language models, where they are causal.",
+        section="masks",
+        slips=(
+            slip(RETURN, "return torch.ones(S, S, dtype=torch.bool).tril()", only=("padding_mask",)),
+            slip(RETURN, "return torch.ones(S, S, dtype=torch.bool).tril()[None]", only=("padding_mask",)),
+            slip(
+                RETURN,
+                "return torch.ones(S, S, dtype=torch.bool).tril()[None].expand(len(allowed), -1, -1)",
+                only=("padding_mask",),
+            ),
+            slip(RETURN, "return torch.ones(len(allowed), S, dtype=torch.bool).tril()", only=("padding_mask",)),
+            slip(
+                RETURN, "return torch.ones(S, S, dtype=torch.bool).tril() & allowed[:, None, :]", only=("padding_mask",)
+            ),
+            slip(
+                RETURN,
+                "return (torch.ones(S, S, dtype=torch.bool).tril() & allowed[:, None, :])[:, None]",
+                only=("padding_mask",),
+            ),
+        ),
+    ),
+    Misconception(
+        "window-edge",
+        "Only the edges of the window are open",
+        symptom="A token sees the two farthest of its neighbours, and no other.",
+        belief="= is written where < is meant.",
+        section="masks",
+        slips=(
+            slip(WINDOW, "allowed = distance == size - 1"),
+            slip(WINDOW, "allowed = distance == size"),
+        ),
+    ),
+    Misconception(
+        "window-wraps",
+        "The window wraps round at the ends",
+        symptom="The first tokens see the last ones.",
+        belief="A negative index counts from the end, and a remainder begins anew.",
+        section="masks",
+        slips=(
+            slip(WINDOW, "allowed = (distance < size) | (S - distance < size)"),
+            slip(WINDOW, "allowed = ((key_place - query_place) % S < size) | ((query_place - key_place) % S < size)"),
+        ),
+    ),
+    Misconception(
+        "window-double",
+        "The window is twice as wide",
+        symptom="Each token sees twice as far.",
+        belief="size is taken for one half of the window, and both are added.",
+        section="masks",
+        slips=(
+            slip(WINDOW, "allowed = distance < 2 * size"),
+            slip(WINDOW, "allowed = distance <= 2 * size"),
+            slip(WINDOW, "allowed = distance < 2 * size - 1"),
+        ),
+    ),
+    Misconception(
+        "window-lopsided",
+        "One side of the window is a token longer or shorter than the other",
+        symptom="Each token sees farther to one side.",
+        belief="A range leaves out its end.",
+        section="masks",
+        slips=(
+            slip(WINDOW, "allowed = (query_place - key_place < size) & (key_place - query_place < size - 1)"),
+            slip(WINDOW, "allowed = (query_place - key_place < size - 1) & (key_place - query_place < size)"),
+            slip(WINDOW, "allowed = (query_place - key_place <= size) & (key_place - query_place < size)"),
+            slip(WINDOW, "allowed = (query_place - key_place < size) & (key_place - query_place <= size)"),
+            slip(WINDOW, "allowed = (query_place - key_place <= size) & (key_place - query_place < size - 1)"),
+            slip(WINDOW, "allowed = (query_place - key_place < size - 1) & (key_place - query_place <= size)"),
+        ),
+    ),
+    Misconception(
+        "window-pushed-inwards",
+        "At the ends the window is pushed inwards, so that it keeps its width",
+        symptom="The first and the last tokens see farther than size.",
+        belief="A window of fixed width is easily cut out of an array, if it never reaches over its end.",
+        section="masks",
+        slips=(
+            slip(
+                WINDOW,
+                "start = (query_place - size + 1).clamp(max=S - 2 * size + 1).clamp(min=0)\n"
+                "allowed = (key_place >= start) & (key_place < start + 2 * size - 1)",
+            ),
+            slip(
+                WINDOW,
+                "start = (query_place - size + 1).clamp(min=0)\n"
+                "allowed = (key_place >= start) & (key_place < start + 2 * size - 1)",
+            ),
+            slip(
+                WINDOW,
+                "start = (query_place - size + 1).clamp(min=0, max=max(S - size, 0))\n"
+                "allowed = (key_place >= start) & (key_place < start + size)",
+            ),
+        ),
+    ),
+    Misconception(
+        "window-negative-start",
+        "A window that would begin before the first token is empty",
+        symptom="The first queries see nothing.",
+        belief="A slice from a negative place counts from the end.",
+        section="masks",
+        slips=(
+            slip(
+                WINDOW,
+                "start, stop = query_place - size + 1, query_place + size\n"
+                "start = torch.where(start < 0, (start + S).clamp(min=0), start)\n"
+                "allowed = (key_place >= start) & (key_place < stop)",
+            ),
+            slip(WINDOW, "allowed = (distance < size) & (query_place >= size - 1)"),
+        ),
+    ),
+    Misconception(
+        "window-missing",
+        "There is no window: the mask is causal",
+        symptom="Each token sees its whole past.",
+        belief="Masks are first met in language models, where they are causal.",
+        section="masks",
+        slips=(
+            slip(WINDOW, "allowed = key_place <= query_place"),
+            slip(WINDOW, "allowed = key_place < query_place"),
+        ),
+    ),
+    Misconception(
+        "window-strided",
+        "Every size-th key is open",
+        symptom="A token sees far away, and not its neighbours.",
+        belief="Sparse patterns of attention skip tokens; a window does not.",
+        section="masks",
+        slips=(slip(WINDOW, "allowed = distance % size == 0"),),
+    ),
 )
 
 EMPTY_ROWS = (
@@ -423,27 +792,40 @@ EMPTY_ROWS = (
         belief="−10⁹ never gives NaN, and is far below any score that one has seen.",
         section="masks",
         slips=(
-            _closed("scores = scores.masked_fill(~mask, -1e9)", empty=False),
-            _closed("scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)", empty=False),
-            _closed("scores = scores.masked_fill(~mask, -1e9)"),
-            _closed("scores = scores.masked_fill(~mask, -1000)", empty=False),
-            _closed("scores = scores.masked_fill(~mask, -1000)"),
-            _closed("scores = scores.masked_fill(~mask, -10)", empty=False),
-            _closed("scores = scores.masked_fill(~mask, -10)"),
-            _closed("scores = scores.masked_fill(~mask, -5)", empty=False),
-            _closed("scores = scores.masked_fill(~mask, -1)", empty=False),
-            _closed("scores = scores + (~mask) * -1e9", empty=False),
-            _closed("scores = scores + (~mask) * -1e9"),
-            _closed("scores = scores + (~mask) * -1e6", empty=False),
-            _closed("scores = scores + (~mask) * -1e4", empty=False),
-            _closed("scores = scores + (~mask) * -1e4"),
-            _closed("scores = scores + (~mask) * -1000", empty=False),
-            _closed("scores = scores + (~mask) * -100", empty=False),
-            _closed("scores = scores + (~mask) * -10", empty=False),
-            _closed("scores = scores + (~mask) * torch.finfo(scores.dtype).min", empty=False),
-            _closed("scores = scores.masked_fill(~mask, -20)", empty=False),
+            _closed("scores = scores.masked_fill(~mask, -1e9)", empty=False, only=MASKED),
+            _closed("scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)", empty=False, only=MASKED),
+            _closed("scores = scores.masked_fill(~mask, -1e9)", only=MASKED),
+            _closed("scores = scores.masked_fill(~mask, -1000)", empty=False, only=MASKED),
+            _closed("scores = scores.masked_fill(~mask, -1000)", only=MASKED),
+            _closed("scores = scores.masked_fill(~mask, -10)", empty=False, only=MASKED),
+            _closed("scores = scores.masked_fill(~mask, -10)", only=MASKED),
+            _closed("scores = scores.masked_fill(~mask, -5)", empty=False, only=MASKED),
+            _closed("scores = scores.masked_fill(~mask, -1)", empty=False, only=MASKED),
+            _closed("scores = scores + (~mask) * -1e9", empty=False, only=MASKED),
+            _closed("scores = scores + (~mask) * -1e9", only=MASKED),
+            _closed("scores = scores + (~mask) * -1e6", empty=False, only=MASKED),
+            _closed("scores = scores + (~mask) * -1e4", empty=False, only=MASKED),
+            _closed("scores = scores + (~mask) * -1e4", only=MASKED),
+            _closed("scores = scores + (~mask) * -1000", empty=False, only=MASKED),
+            _closed("scores = scores + (~mask) * -100", empty=False, only=MASKED),
+            _closed("scores = scores + (~mask) * -10", empty=False, only=MASKED),
+            _closed("scores = scores + (~mask) * torch.finfo(scores.dtype).min", empty=False, only=MASKED),
+            _closed("scores = scores.masked_fill(~mask, -20)", empty=False, only=MASKED),
         ),
         wild="The Annotated Transformer fills in −10⁹, Dive into Deep Learning −10⁶.",
+        families=(
+            Family(
+                {CLOSE: "scores = scores.masked_fill(~mask, NUMBER)", EMPTY: ""},
+                (-0.1, -0.3, -1, -2, -3, -5, -7, -10, -15),
+                only=CAUSED,
+            ),
+            Family(
+                {CLOSE: "scores = scores + (~mask) * NUMBER", EMPTY: ""},
+                (-0.1, -0.3, -1, -2, -3, -5, -7, -10, -15),
+                unless=(-1,),
+                only=CAUSED,
+            ),
+        ),
     ),
     Misconception(
         "empty-row-nan",
@@ -451,7 +833,7 @@ EMPTY_ROWS = (
         symptom="One padded row, and the loss of the whole batch is NaN.",
         belief="Every query sees at least itself; in a padded batch some see nothing.",
         section="faq-nan",
-        slips=(slip(EMPTY, ""),),
+        slips=(slip(EMPTY, "", only=MASKED),),
         wild="nn.MultiheadAttention gives NaN there when its weights are asked for.",
     ),
     Misconception(
@@ -461,9 +843,14 @@ EMPTY_ROWS = (
         belief="A row of weights has to sum to 1.",
         section="masks",
         slips=(
-            slip(EMPTY, "weights = weights.masked_fill(~mask.any(dim=-1, keepdim=True), 1 / scores.shape[-1])"),
+            slip(
+                EMPTY,
+                "weights = weights.masked_fill(~mask.any(dim=-1, keepdim=True), 1 / scores.shape[-1])",
+                only=MASKED,
+            ),
             Slip(
-                {CLOSE: "scores = scores.masked_fill(~(mask | ~mask.any(dim=-1, keepdim=True)), -math.inf)", EMPTY: ""}
+                {CLOSE: "scores = scores.masked_fill(~(mask | ~mask.any(dim=-1, keepdim=True)), -math.inf)", EMPTY: ""},
+                only=MASKED,
             ),
         ),
     ),
@@ -474,16 +861,18 @@ EMPTY_ROWS = (
         belief="Something has to be returned.",
         section="masks",
         slips=(
-            slip(EMPTY, "weights = weights.masked_fill(~mask.any(dim=-1, keepdim=True), 1)"),
+            slip(EMPTY, "weights = weights.masked_fill(~mask.any(dim=-1, keepdim=True), 1)", only=MASKED),
             slip(
                 EMPTY,
                 "first = torch.arange(scores.shape[-1]) == 0\n"
                 "weights = torch.where(mask.any(dim=-1, keepdim=True), weights, first.to(weights.dtype))",
+                only=MASKED,
             ),
             slip(
                 EMPTY,
                 "itself = torch.eye(*scores.shape[-2:], dtype=weights.dtype)\n"
                 "weights = torch.where(mask.any(dim=-1, keepdim=True), weights, itself)",
+                only=MASKED,
             ),
         ),
     ),

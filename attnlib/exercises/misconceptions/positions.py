@@ -1,6 +1,6 @@
 """Positions: sines and cosines, and rotary."""
 
-from attnlib.exercises.misconception import Misconception, Slip, slip
+from attnlib.exercises.misconception import Family, Misconception, Slip, slip
 
 PLACE = "place = torch.arange(x.shape[-2]) + offset"
 FREQUENCY = "frequency = 10000.0 ** (-2 * pair / d_k)"
@@ -19,6 +19,38 @@ TABLE = "table = torch.stack([sin, cos], dim=-1).flatten(-2)"
 NEIGHBOURS = "first, second = x[..., 0::2], x[..., 1::2]"
 WOVEN = TURNED.replace("torch.cat([", "torch.stack([").replace("dim=-1)", "dim=-1).flatten(-2)")
 
+BASES = (
+    1.2,
+    1.5,
+    2,
+    3,
+    4,
+    6,
+    9,
+    14,
+    20,
+    30,
+    45,
+    70,
+    100,
+    160,
+    250,
+    400,
+    700,
+    1200,
+    2e3,
+    4e3,
+    8e3,
+    1.5e4,
+    3e4,
+    6e4,
+    1.2e5,
+    2.5e5,
+    6e5,
+    2e6,
+    1e7,
+    1e8,
+)
 MISCONCEPTIONS = (
     Misconception(
         "rotary-neighbours",
@@ -36,8 +68,6 @@ MISCONCEPTIONS = (
         belief="Each half of the code comes from another source, and all shapes fit.",
         section="positions-in-practice",
         slips=(
-            slip(PARTS, NEIGHBOURS),
-            slip(TURNED, WOVEN),
             Slip(
                 {
                     TRIG: "angle = angle.repeat_interleave(2, dim=-1)\ncos, sin = angle.cos(), angle.sin()",
@@ -88,6 +118,15 @@ MISCONCEPTIONS = (
             slip(PLACE, "place = torch.arange(x.shape[-2]) - offset"),
             slip(PLACE, "place = torch.arange(x.shape[-2]) * max(offset, 1)"),
             slip(PLACE, "place = torch.arange(x.shape[-2]) * 0 + offset"),
+            slip(PLACE, "place = torch.arange(x.shape[-2]) + offset * x.shape[-2]"),
+            slip(PLACE, "place = torch.arange(x.shape[-2]) + 2 * offset"),
+            slip(PLACE, "place = torch.arange(x.shape[-2]) * (1 + offset)"),
+            slip(PLACE, "place = torch.arange(x.shape[-2]) + max(offset - 1, 0)"),
+            slip(PLACE, "place = torch.arange(x.shape[-2])\nx = x + offset"),
+            slip(PLACE, "place = (torch.arange(x.shape[-2]) - offset).clamp(min=0)"),
+            slip(PLACE, "place = torch.arange(x.shape[-2])\nplace = place + offset * (place > 0)"),
+            slip(PLACE, "place = torch.arange(x.shape[-2]) + offset + 1 * (offset > 0)"),
+            Slip({PLACE: "place = torch.arange(x.shape[-2])", ANGLE: "angle = angle.to(x.dtype) + offset"}),
         ),
     ),
     Misconception(
@@ -147,7 +186,7 @@ MISCONCEPTIONS = (
             slip(TURNED, "turned = x + torch.cat([sin, cos], dim=-1)"),
             slip(TURNED, "turned = x + torch.cat([cos, sin], dim=-1)"),
             slip(TURNED, "turned = x + torch.stack([sin, cos], dim=-1).flatten(-2)"),
-            slip(TURNED, "turned = x * torch.cat([cos, cos], dim=-1)"),
+            slip(TURNED, "turned = x + torch.stack([cos, sin], dim=-1).flatten(-2)"),
         ),
     ),
     Misconception(
@@ -186,6 +225,22 @@ MISCONCEPTIONS = (
             slip(SPEED, "frequency = 10000.0 ** (-4 * pair / d_model)"),
             slip(SPEED, "frequency = 10000.0 ** (-2 * (pair + 1) / d_model)"),
             slip(SPEED, "frequency = 10000.0 ** (-pair / max(d_model // 2 - 1, 1))"),
+            slip(FREQUENCY, "frequency = 10000.0 ** (-(2 * pair + 1) / d_k)"),
+            slip(FREQUENCY, "frequency = 10000.0 ** (-2 * pair / (d_k - 2 + (d_k == 2)))"),
+            slip(FREQUENCY, "frequency = 10000.0 ** (-2 * (pair // 2) / d_k)"),
+            slip(FREQUENCY, "frequency = 10000.0 ** (-2 * pair / (d_k - 1))"),
+            slip(FREQUENCY, "frequency = 10000.0 ** (-2 * pair / (d_k + 2))"),
+            slip(FREQUENCY, "frequency = 10000.0 ** (-pair)"),
+            slip(FREQUENCY, "frequency = 10000.0 ** (-2 * pair)"),
+            slip(FREQUENCY, "frequency = 10000.0 ** (-(pair + 1) / d_k)"),
+            slip(SPEED, "frequency = 10000.0 ** (-(2 * pair + 1) / d_model)"),
+            slip(SPEED, "frequency = 10000.0 ** (-2 * pair / (d_model - 2 + (d_model == 2)))"),
+            slip(SPEED, "frequency = 10000.0 ** (-2 * (pair // 2) / d_model)"),
+            slip(SPEED, "frequency = 10000.0 ** (-2 * pair / (d_model - 1))"),
+            slip(SPEED, "frequency = 10000.0 ** (-2 * pair / (d_model + 2))"),
+            slip(SPEED, "frequency = 10000.0 ** (-pair)"),
+            slip(SPEED, "frequency = 10000.0 ** (-2 * pair)"),
+            slip(SPEED, "frequency = 10000.0 ** (-(pair + 1) / d_model)"),
         ),
         wild="Tensor2Tensor divides by d/2 − 1, so that the slowest pair has exactly the base as its period over 2π.",
     ),
@@ -200,6 +255,8 @@ MISCONCEPTIONS = (
             slip(SPEED, "frequency = 10000.0 ** (2 * pair / d_model)"),
             slip(FREQUENCY, "frequency = (10000.0 ** (-2 * pair / d_k)).flip(0)"),
             slip(SPEED, "frequency = (10000.0 ** (-2 * pair / d_model)).flip(0)"),
+            slip(FREQUENCY, "frequency = 10000.0 ** (pair / d_k)"),
+            slip(SPEED, "frequency = 10000.0 ** (pair / d_model)"),
         ),
     ),
     Misconception(
@@ -211,8 +268,10 @@ MISCONCEPTIONS = (
         slips=(
             slip(FREQUENCY, "frequency = torch.ones(d_k // 2, dtype=torch.float64)"),
             slip(SPEED, "frequency = torch.ones(d_model // 2, dtype=torch.float64)"),
-            slip(FREQUENCY, "frequency = torch.full((d_k // 2,), 1 / 10000.0)"),
             slip(SPEED, "frequency = torch.full((d_model // 2,), 1 / 10000.0)"),
+            slip(FREQUENCY, "frequency = torch.full((d_k // 2,), 10000.0 ** (-1 / d_k))"),
+            slip(SPEED, "frequency = torch.full((d_model // 2,), 10000.0 ** (-2 / d_model))"),
+            slip(SPEED, "frequency = torch.full((d_model // 2,), 10000.0)"),
         ),
     ),
     Misconception(
@@ -229,6 +288,10 @@ MISCONCEPTIONS = (
                 slip(SPEED, SPEED.replace("10000.0", base)),
             )
         ),
+        families=(
+            Family({FREQUENCY: FREQUENCY.replace("10000.0", "NUMBER")}, BASES, unless=(10000,)),
+            Family({SPEED: SPEED.replace("10000.0", "NUMBER")}, BASES, unless=(10000,)),
+        ),
     ),
     Misconception(
         "frequency-division",
@@ -239,6 +302,12 @@ MISCONCEPTIONS = (
         slips=(
             Slip({FREQUENCY: "frequency = 1 / (10000.0 * 2 * pair / d_k)"}),
             Slip({SPEED: "frequency = 1 / (10000.0 * 2 * pair / d_model)"}),
+            Slip({FREQUENCY: "frequency = 1 / (10000.0 * 2 * (pair + 1) / d_k)"}),
+            Slip({SPEED: "frequency = 1 / (10000.0 * 2 * (pair + 1) / d_model)"}),
+            slip(FREQUENCY, "frequency = 1 / (1 + 10000.0 * 2 * pair / d_k)"),
+            slip(SPEED, "frequency = 1 / (1 + 10000.0 * 2 * pair / d_model)"),
+            slip(SPEED, "frequency = 2 * pair / d_model / 10000"),
+            slip(SPEED, "frequency = 1 / (10000.0 ** 2 * pair / d_model)"),
         ),
     ),
     Misconception(
@@ -250,8 +319,6 @@ MISCONCEPTIONS = (
         slips=(
             slip(ANGLE, "angle = angle.to(x.dtype).deg2rad()"),
             slip(TURN, "angle = (place * frequency).deg2rad()"),
-            slip(ANGLE, "angle = angle.to(x.dtype) * 2 * math.pi"),
-            slip(TURN, "angle = place * frequency * 2 * math.pi"),
         ),
     ),
     Misconception(
@@ -260,10 +327,7 @@ MISCONCEPTIONS = (
         symptom="A linear layer does not care, but tables of other models do not fit.",
         belief="To put two halves side by side is one line; to weave them is two.",
         section="positions",
-        slips=(
-            slip(TABLE, "table = torch.cat([sin, cos], dim=-1)"),
-            slip(TABLE, "table = torch.cat([cos, sin], dim=-1)"),
-        ),
+        slips=(slip(TABLE, "table = torch.cat([sin, cos], dim=-1)"),),
         wild="Tensor2Tensor, by the paper's own authors, has the halves side by side.",
     ),
     Misconception(
@@ -318,6 +382,17 @@ MISCONCEPTIONS = (
                     TABLE: "table = angle.sin()",
                 }
             ),
+            slip(SINES, "sin, cos = angle.cos(), torch.zeros_like(angle)"),
+            slip(SINES, "sin, cos = torch.zeros_like(angle), angle.cos()"),
+            slip(SINES, "sin, cos = torch.zeros_like(angle), angle.sin()"),
+            slip(TABLE, "table = torch.cat([sin, sin], dim=-1)"),
+            slip(TABLE, "table = torch.cat([cos, cos], dim=-1)"),
+            Slip(
+                {
+                    SINES: "column = torch.arange(d_model)\nangle = place * 10000.0 ** (-column / d_model)",
+                    TABLE: "table = angle.cos()",
+                }
+            ),
         ),
     ),
     Misconception(
@@ -350,6 +425,361 @@ MISCONCEPTIONS = (
             slip(PLACES, "place = torch.arange(length)[:, None] / max(length - 1, 1)"),
             slip("return table", "return table * math.sqrt(d_model)"),
             slip("return table", "return table / math.sqrt(d_model)"),
+            slip("return table", "return table * d_model"),
+            slip("return table", "return table * 0.1"),
+            slip("return table", "return table / 2 + 0.5"),
+            slip(PLACES, "place = torch.arange(length)[:, None] / d_model"),
+        ),
+    ),
+    Misconception(
+        "rotary-in-place",
+        "The second half is made of the first one already turned",
+        symptom="Vectors change their length.",
+        belief="The first half is written back before the second one reads it.",
+        section="positions",
+        slips=(
+            slip(
+                TURNED,
+                "first = first * cos - second * sin\nturned = torch.cat([first, second * cos + first * sin], dim=-1)",
+            ),
+            slip(
+                TURNED,
+                "second = second * cos + first * sin\nturned = torch.cat([first * cos - second * sin, second], dim=-1)",
+            ),
+            Slip(
+                {
+                    PARTS: NEIGHBOURS,
+                    TURNED: (
+                        "first = first * cos - second * sin\n"
+                        "turned = torch.stack([first, second * cos + first * sin], dim=-1).flatten(-2)"
+                    ),
+                }
+            ),
+        ),
+    ),
+    Misconception(
+        "rotary-same-angle",
+        "All tokens are turned alike: their places are not used",
+        symptom="Attention does not see the order.",
+        belief="The frequencies look like angles.",
+        section="positions",
+        slips=(
+            slip(PLACE, "place = torch.ones(x.shape[-2])"),
+            slip(PLACE, "place = torch.ones(x.shape[-2]) * x.shape[-2]"),
+            slip(PLACE, "place = torch.ones(x.shape[-2]) * (x.shape[-2] + offset)"),
+            slip(PLACE, "place = torch.ones(x.shape[-2]) + offset"),
+            slip(PLACE, "place = torch.ones(x.shape[-2]) * (x.shape[-2] - 1 + offset)"),
+        ),
+    ),
+    Misconception(
+        "rotary-half",
+        "Only one of the halves is turned",
+        symptom="The other half does not depend on the place.",
+        belief="The formula is applied to what is at hand.",
+        section="positions",
+        slips=(
+            slip(TURNED, "turned = torch.cat([first * cos - second * sin, second], dim=-1)"),
+            slip(TURNED, "turned = torch.cat([first, second * cos + first * sin], dim=-1)"),
+            slip(TURNED, "turned = torch.cat([first * cos - second * sin, first * cos - second * sin], dim=-1)"),
+        ),
+    ),
+    Misconception(
+        "rotary-partial",
+        "Only some of the pairs are turned",
+        symptom="The last columns, or the last pairs, do not depend on the place.",
+        belief="Some models turn a part of the columns only.",
+        section="positions",
+        slips=(
+            slip(
+                TURNED,
+                "r = d_k // 4 * 2\n"
+                "angle = (place[:, None] * 10000.0 ** (-2 * pair[: r // 2] / max(r, 1))).to(x.dtype)\n"
+                "cos, sin = angle.cos(), angle.sin()\n"
+                "first, second = x[..., : r // 2], x[..., r // 2 : r]\n"
+                "turned = torch.cat([first * cos - second * sin, second * cos + first * sin, x[..., r:]], dim=-1)",
+            ),
+            slip(ANGLE, "angle = angle.to(x.dtype) * (pair < d_k // 4)"),
+            slip(ANGLE, "angle = angle.to(x.dtype) * (pair > 0)"),
+            slip(ANGLE, "angle = angle.to(x.dtype) * (pair < d_k // 2 - 1)"),
+        ),
+    ),
+    Misconception(
+        "angle-factor",
+        "All angles are too large or too small by a factor",
+        symptom="Places repeat too soon, or are hard to tell apart.",
+        belief="A whole turn is 2π, and it is not asked for here; or something is turned twice.",
+        section="positions",
+        slips=(
+            slip(ANGLE, "angle = angle.to(x.dtype) * 2"),
+            slip(TURN, "angle = place * frequency * 2"),
+            slip(ANGLE, "angle = angle.to(x.dtype) * 2 * math.pi"),
+            slip(TURN, "angle = place * frequency * 2 * math.pi"),
+            slip(ANGLE, "angle = angle.to(x.dtype) * math.pi"),
+            slip(TURN, "angle = place * frequency * math.pi"),
+            slip(ANGLE, "angle = angle.to(x.dtype) * 0.5"),
+            slip(TURN, "angle = place * frequency * 0.5"),
+            slip(ANGLE, "angle = angle.to(x.dtype) * math.pi / 2"),
+            slip(TURN, "angle = place * frequency * math.pi / 2"),
+            slip(ANGLE, "angle = angle.to(x.dtype) * 10"),
+            slip(TURN, "angle = place * frequency * 10"),
+            slip(ANGLE, "angle = angle.to(x.dtype) * 0.1"),
+            slip(TURN, "angle = place * frequency * 0.1"),
+            slip(ANGLE, "angle = angle.to(x.dtype) * (180 / math.pi)"),
+            slip(TURN, "angle = place * frequency * (180 / math.pi)"),
+            slip(ANGLE, "angle = angle.to(x.dtype) * 3"),
+            slip(TURN, "angle = place * frequency * 3"),
+            slip(ANGLE, "angle = angle.to(x.dtype) / math.sqrt(d_k)"),
+            slip(TURN, "angle = place * frequency / math.sqrt(d_model)"),
+            slip(TURN, "angle = place * frequency / (2 * math.pi)"),
+            slip(PLACE, "place = (torch.arange(x.shape[-2]) + offset) / x.shape[-2]"),
+        ),
+        families=(
+            Family(
+                {ANGLE: "angle = angle.to(x.dtype) * NUMBER"},
+                (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.15, 1.4, 1.7, 2.1, 2.6, 3.2),
+                unless=(1,),
+            ),
+            Family(
+                {TURN: "angle = place * frequency * NUMBER"},
+                (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.15, 1.4, 1.7, 2.1, 2.6, 3.2),
+                unless=(1,),
+            ),
+        ),
+    ),
+    Misconception(
+        "rotary-one-term",
+        "Only the cosine terms are there, or only the sine terms",
+        symptom="Vectors change their length with their place.",
+        belief="One of the two products of each line is lost.",
+        section="positions",
+        slips=(
+            slip(TURNED, "turned = x * torch.cat([cos, cos], dim=-1)"),
+            slip(TURNED, "turned = torch.cat([-second * sin, first * sin], dim=-1)"),
+            slip(TURNED, "turned = torch.cat([first * cos, second * sin], dim=-1)"),
+            slip(TURNED, "turned = x * torch.cat([sin, sin], dim=-1)"),
+            slip(TURNED, "turned = x * torch.cat([cos, sin], dim=-1)"),
+            slip(TURNED, "turned = torch.cat([first * cos, second * cos + first * sin], dim=-1)"),
+            slip(TURNED, "turned = torch.cat([first * cos - second * sin, second * cos], dim=-1)"),
+            slip(TURNED, "turned = x * torch.stack([cos, sin], dim=-1).flatten(-2)"),
+            slip(TURNED, "turned = x * torch.cat([sin, cos], dim=-1)"),
+        ),
+    ),
+    Misconception(
+        "rotary-without-half",
+        "The rotated half is not exchanged: each column is turned with itself",
+        symptom="Vectors change their length with their place.",
+        belief="x · cos + x · sin has the form of the formula.",
+        section="positions",
+        slips=(
+            slip(TURNED, "turned = x * torch.cat([cos, cos], dim=-1) + x * torch.cat([sin, sin], dim=-1)"),
+            slip(TURNED, "turned = torch.cat([first * cos - first * sin, second * cos + second * sin], dim=-1)"),
+            slip(TURNED, "turned = x * torch.cat([cos, cos], dim=-1) - x * torch.cat([sin, sin], dim=-1)"),
+        ),
+    ),
+    Misconception(
+        "rotary-on-output",
+        "The output of attention is turned",
+        symptom="The output depends on where the text begins.",
+        belief="Positions seem to belong to what comes out.",
+        section="positions",
+        slips=(
+            Slip({QUERY: "", KEY: "", "output = weights @ value": "output = rotary(weights @ value)"}),
+            slip("output = weights @ value", "output = rotary(weights @ value)", only=("rotary",)),
+            Slip({QUERY: "", KEY: "", "output = weights @ value": "output = weights @ rotary(value)"}),
+        ),
+    ),
+    Misconception(
+        "rotary-key-backwards",
+        "Queries and keys are turned in different directions",
+        symptom="Scores depend on the sum of two places, not on their distance.",
+        belief="One of the two is turned back, as if it were undone.",
+        section="positions",
+        slips=(
+            slip(KEY, "half = key.shape[-1] // 2\nkey = rotary(key.roll(half, -1)).roll(half, -1)"),
+            slip(QUERY, "half = query.shape[-1] // 2\nquery = rotary(query.roll(half, -1)).roll(half, -1)"),
+        ),
+    ),
+    Misconception(
+        "rotary-different-places",
+        "Queries and keys begin at different places",
+        symptom="All distances are wrong by the same number.",
+        belief="The query is taken to stand behind the keys.",
+        section="positions",
+        slips=(
+            slip(KEY, "key = rotary(key, 1)"),
+            slip(KEY, "key = rotary(key, query.shape[-2])"),
+            slip(QUERY, "query = rotary(query, 1)"),
+            slip(QUERY, "query = rotary(query, query.shape[-2])"),
+        ),
+    ),
+    Misconception(
+        "positions-reversed",
+        "Places are counted from the end",
+        symptom="The last token stands at place 0.",
+        belief="A range is written downwards, or turned round.",
+        section="positions",
+        slips=(
+            slip(PLACE, "place = torch.arange(x.shape[-2]).flip(0) + offset"),
+            slip(PLACES, "place = torch.arange(length).flip(0)[:, None]"),
+            slip(PLACES, "place = -torch.arange(length)[:, None]"),
+            slip(PLACES, "place = torch.arange(length, 0, -1)[:, None]"),
+        ),
+    ),
+    Misconception(
+        "rotary-places",
+        "Places begin at a wrong number",
+        symptom="Scores are right, as they depend on distances; x itself is turned too far or not far enough.",
+        belief="Places are counted from another number than the offset.",
+        section="positions",
+        slips=(slip(PLACE, "place = torch.arange(x.shape[-2]) + offset + 2"),),
+        families=(
+            Family({PLACE: "place = torch.arange(x.shape[-2]) + NUMBER"}, range(-20, 21), only=("rotary",), whole=True),
+        ),
+    ),
+    Misconception(
+        "rotary-own-frequency",
+        "Each column has a frequency of its own: the columns of a pair differ",
+        symptom="Vectors change their length with their place.",
+        belief="The index of the column is used where the index of the pair is meant.",
+        section="positions",
+        slips=(
+            slip(
+                TURNED,
+                "angle = (place[:, None] * 10000.0 ** (-torch.arange(d_k, dtype=torch.float64) / d_k))\n"
+                "angle = angle.to(x.dtype)\n"
+                "turned = x * angle.cos() + torch.cat([-second, first], dim=-1) * angle.sin()",
+            ),
+            slip(
+                TURNED,
+                "angle = (place[:, None] * 10000.0 ** (-2 * torch.arange(d_k, dtype=torch.float64) / d_k))\n"
+                "angle = angle.to(x.dtype)\n"
+                "turned = x * angle.cos() + torch.cat([-second, first], dim=-1) * angle.sin()",
+            ),
+        ),
+    ),
+    Misconception(
+        "frequency-precedence",
+        "The division by d stands outside the power",
+        symptom="The frequencies fall far too fast.",
+        belief="10000^2i/d reads like 10000^(2i/d).",
+        section="positions",
+        slips=(
+            slip(FREQUENCY, "frequency = d_k / 10000.0 ** (2 * pair)"),
+            slip(SPEED, "frequency = d_model / 10000.0 ** (2 * pair)"),
+            slip(FREQUENCY, "frequency = 1 / (d_k * 10000.0 ** (2 * pair))"),
+            slip(SPEED, "frequency = 1 / (d_model * 10000.0 ** (2 * pair))"),
+            slip(SPEED, "frequency = d_model / 10000.0 ** pair"),
+        ),
+    ),
+    Misconception(
+        "sinusoidal-by-rows",
+        "Sines and cosines alternate from place to place, not from column to column",
+        symptom="Even places hold sines only, odd ones cosines.",
+        belief="The index of the place is asked where the index of the column is meant.",
+        section="positions",
+        slips=(
+            slip(
+                TABLE,
+                "table = torch.where(place % 2 == 0, sin.repeat_interleave(2, -1), cos.repeat_interleave(2, -1))",
+            ),
+            slip(
+                TABLE,
+                "table = torch.where(place % 2 == 0, torch.cat([sin, sin], dim=-1), torch.cat([cos, cos], dim=-1))",
+            ),
+            slip(
+                TABLE,
+                "column = torch.arange(d_model)\nangle = place * 10000.0 ** (-column / d_model)\n"
+                "table = torch.where(place % 2 == 0, angle.sin(), angle.cos())",
+            ),
+        ),
+    ),
+    Misconception(
+        "sinusoidal-mixed",
+        "A reshape mixes the places",
+        symptom="A row holds numbers of several places.",
+        belief="The number of numbers is right, and reshape gives any shape.",
+        section="positions",
+        slips=(
+            slip(TABLE, "table = torch.cat([sin, cos]).reshape(length, d_model)"),
+            slip(TABLE, "table = torch.stack([sin, cos], dim=-1).reshape(d_model, length).mT"),
+            slip(TABLE, "table = torch.stack([sin.mT, cos.mT], dim=-1).reshape(length, d_model)"),
+        ),
+    ),
+    Misconception(
+        "sinusoidal-sign",
+        "The sign of the sines or of the cosines is wrong",
+        symptom="Places run backwards, or place 0 begins with −1.",
+        belief="A minus sign of the rotation is carried into the table.",
+        section="positions",
+        slips=(
+            slip(SINES, "sin, cos = angle.sin(), -angle.cos()"),
+            slip(SINES, "sin, cos = -angle.sin(), -angle.cos()"),
+        ),
+    ),
+    Misconception(
+        "sinusoidal-not-waves",
+        "There are numbers above 1 or below −1, which no sine gives",
+        symptom="The table is no table of sines.",
+        belief="Learned positions begin as random numbers, and angles look like positions.",
+        section="positions",
+        slips=(
+            slip(TABLE, "table = torch.stack([angle, angle], dim=-1).flatten(-2)"),
+            slip(TABLE, "table = place.expand(-1, d_model).double()"),
+            slip(SINES, "sin, cos = angle.tan(), angle.cos()"),
+        ),
+    ),
+    Misconception(
+        "rotary-woven",
+        "Pairs are taken as neighbours and put back as halves, or taken as halves and put back as neighbours",
+        symptom="Columns stand at each other's places.",
+        belief="Splitting and joining come from two sources, and all shapes fit.",
+        section="positions-in-practice",
+        slips=(
+            slip(PARTS, NEIGHBOURS),
+            slip(TURNED, WOVEN),
+        ),
+    ),
+    Misconception(
+        "rotary-mirrored",
+        "The first column is paired with the last one, the second with the last but one",
+        symptom="Scores are right, but weights of other models do not fit.",
+        belief="The second half is read backwards.",
+        section="positions-in-practice",
+        slips=(
+            Slip(
+                {
+                    PARTS: "first, second = x[..., : d_k // 2], x[..., d_k // 2 :].flip(-1)",
+                    TURNED: (
+                        "turned = torch.cat([first * cos - second * sin, (second * cos + first * "
+                        "sin).flip(-1)], dim=-1)"
+                    ),
+                }
+            ),
+            slip(PARTS, "first, second = x[..., : d_k // 2], x[..., d_k // 2 :].flip(-1)"),
+        ),
+    ),
+    Misconception(
+        "angle-whole",
+        "Angles are cut to whole numbers",
+        symptom="Slow pairs do not move for many places.",
+        belief="// divides, too.",
+        section="positions",
+        slips=(
+            slip(ANGLE, "angle = angle.to(x.dtype).floor()"),
+            slip(TURN, "angle = (place * frequency).floor()"),
+        ),
+    ),
+    Misconception(
+        "frequency-linear",
+        "The frequencies fall as 1, 1/2, 1/3, not as powers",
+        symptom="All pairs turn nearly alike.",
+        belief="A row of frequencies is first met in music.",
+        section="positions",
+        slips=(
+            slip(FREQUENCY, "frequency = 1 / (pair + 1)"),
+            slip(SPEED, "frequency = 1 / (pair + 1)"),
+            slip(FREQUENCY, "frequency = 1 - 2 * pair / d_k"),
+            slip(SPEED, "frequency = 1 - 2 * pair / d_model"),
         ),
     ),
 )

@@ -1,7 +1,8 @@
 """Scores, their scale, and what the weights average."""
 
-from attnlib.exercises.misconception import Misconception, Slip, slip
+from attnlib.exercises.misconception import Family, Misconception, Slip, slip
 from attnlib.exercises.misconceptions.lines import (
+    ALL_OPEN,
     LARGEST,
     MASKED,
     MIX,
@@ -13,6 +14,7 @@ from attnlib.exercises.misconceptions.lines import (
     WEIGHTS,
 )
 
+FACTORS = (-3, -1, -0.3, 0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1, 1.3, 1.7, 2.2, 3, 4, 6, 9, 14, 20)
 FLOWS = ("attention", "attention_weights", "multi_head")
 
 MISCONCEPTIONS = (
@@ -109,6 +111,7 @@ MISCONCEPTIONS = (
         slips=(
             slip(SCORES, "scores = key @ query.mT", only=TABLES),
             Slip({"query = self.wq(query)": "query = self.wk(query)", "key = self.wk(key)": "key = self.wq(key)"}),
+            Slip({"query = self.wq(query)": "query, key = key, query\nquery = self.wq(query)"}),
         ),
     ),
     Misconception(
@@ -120,6 +123,7 @@ MISCONCEPTIONS = (
         slips=(
             Slip({SCORES: "scores = query @ value.mT", MIX: "output = weights @ key"}, only=MIXED),
             Slip({"key = self.wk(key)": "key = self.wv(key)", "value = self.wv(value)": "value = self.wk(value)"}),
+            Slip({"key = self.wk(key)": "key, value = value, key\nkey = self.wk(key)"}),
         ),
     ),
     Misconception(
@@ -136,7 +140,11 @@ MISCONCEPTIONS = (
         symptom="The queries can be changed at will, and the output stays.",
         belief="In self-attention all three come from one text.",
         section="soft_lookup",
-        slips=(slip(SCORES, "scores = key @ key.mT", only=TABLES),),
+        slips=(
+            slip(SCORES, "scores = key @ key.mT", only=ALL_OPEN),
+            slip(SCORES, "scores = key[..., : query.shape[-2], :] @ key.mT", only=MASKED),
+            slip(SCORES, "scores = key[..., -query.shape[-2] :, :] @ key.mT", only=MASKED),
+        ),
     ),
     Misconception(
         "scores-without-key",
@@ -144,7 +152,7 @@ MISCONCEPTIONS = (
         symptom="The keys can be changed at will, and the output stays.",
         belief="In self-attention all three come from one text.",
         section="soft_lookup",
-        slips=(slip(SCORES, "scores = query @ query.mT", only=TABLES),),
+        slips=(slip(SCORES, "scores = query @ query.mT", only=ALL_OPEN),),
     ),
     Misconception(
         "scores-cosine",
@@ -200,7 +208,10 @@ MISCONCEPTIONS = (
         symptom="The output has the width of the keys, and the values can be changed at will.",
         belief="The keys were found, so the keys seem to be the answer.",
         section="soft_lookup",
-        slips=(slip(MIX, "output = weights @ key", only=MIXED),),
+        slips=(
+            slip(MIX, "output = weights @ key", only=MIXED),
+            slip(MIX, "output = weights @ F.pad(key, (0, value.shape[-1] - key.shape[-1]))", only=("multi_head",)),
+        ),
     ),
     Misconception(
         "weights-times-queries",
@@ -219,6 +230,8 @@ MISCONCEPTIONS = (
         slips=(
             slip(MIX, "output = weights.mT @ value", only=MIXED),
             slip(WEIGHTS, "weights = (powers / powers.sum(dim=-1, keepdim=True)).mT", only=TABLES),
+            slip("return weights", "return weights.mT", only=("attention_weights",)),
+            slip(MIX, "output = weights.mT @ value", only=("kv_cache", "online_softmax")),
         ),
     ),
     Misconception(
@@ -227,7 +240,10 @@ MISCONCEPTIONS = (
         symptom="The output is as wide as there are keys.",
         belief="The weights look like the result, because they are what is drawn.",
         section="steps",
-        slips=(slip(MIX, "output = weights", only=("attention", "grouped_heads", "rotary")),),
+        slips=(
+            slip(MIX, "output = weights", only=("attention", "grouped_heads", "rotary")),
+            slip(MIX, "output = weights", only=("kv_cache", "online_softmax")),
+        ),
     ),
     Misconception(
         "weights-unused",
@@ -238,6 +254,11 @@ MISCONCEPTIONS = (
         slips=(
             slip(MIX, "output = value.mean(dim=-2, keepdim=True).expand(*weights.shape[:-1], -1)", only=MIXED),
             slip(MIX, "output = value.sum(dim=-2, keepdim=True).expand(*weights.shape[:-1], -1)", only=MIXED),
+            slip(
+                MIX,
+                "output = value.mean(dim=-2, keepdim=True).expand(*weights.shape[:-1], -1)",
+                only=("online_softmax", "kv_cache"),
+            ),
         ),
     ),
     Misconception(
@@ -260,6 +281,11 @@ MISCONCEPTIONS = (
         slips=(
             slip(MIX, "output = weights @ value + query", only=MIXED),
             slip("output = self.fc(output)", "output = self.fc(output) + asked"),
+            slip(
+                "output = self.fc(output)",
+                "output = self.fc(output) + asked\noutput = F.layer_norm(output, output.shape[-1:])",
+            ),
+            slip(MIX, "output = weights @ value + x", only=("kv_cache",)),
         ),
     ),
     Misconception(
@@ -279,5 +305,36 @@ MISCONCEPTIONS = (
             slip("output = self.fc(output)", "output = self.fc(output.detach())"),
             slip("output = self.fc(output)", "output = self.fc(output).detach()"),
         ),
+    ),
+    Misconception(
+        "scores-added",
+        "Queries and keys are added, where they should be multiplied",
+        symptom="The weights of a row do not depend on the query: what is added to all keys of a row goes out.",
+        belief="Additive attention is a kind of its own; it has a tanh and weights of its own.",
+        section="soft_lookup",
+        slips=(slip(SCORES, "scores = (query[..., :, None, :] + key[..., None, :, :]).sum(dim=-1)", only=ALL_OPEN),),
+    ),
+    Misconception(
+        "scores-bent",
+        "The scores pass through another function before the softmax: an absolute value, a square, a ReLU, a tanh",
+        symptom="Keys that point away from the query are read like keys that fit, or like those that do not matter.",
+        belief="Weights should not be negative, so the scores are made positive first.",
+        section="soft_lookup",
+        slips=(
+            slip(SCALE, "scores = (scores / math.sqrt(query.shape[-1])).abs()", only=(*ALL_OPEN, "kv_cache")),
+            slip(SCALE, "scores = (scores / math.sqrt(query.shape[-1])).square()", only=(*ALL_OPEN, "kv_cache")),
+            slip(SCALE, "scores = (scores / math.sqrt(query.shape[-1])).relu()", only=(*ALL_OPEN, "kv_cache")),
+            slip(SCALE, "scores = (scores / math.sqrt(query.shape[-1])).tanh()", only=(*ALL_OPEN, "kv_cache")),
+            slip(SCALE, "scores = (scores / math.sqrt(query.shape[-1])).sigmoid()", only=(*ALL_OPEN, "kv_cache")),
+        ),
+    ),
+    Misconception(
+        "scale-other-factor",
+        "The scores are multiplied by another factor than 1/√d_k",
+        symptom="The weights are too sharp or too uniform.",
+        belief="A factor is taken from a size that is at hand, or from another text.",
+        section="scaling",
+        slips=(slip(SCALE, "scores = scores / math.sqrt(2 * query.shape[-1])"),),
+        families=(Family({SCALE: "scores = scores / math.sqrt(query.shape[-1]) * NUMBER"}, FACTORS, unless=(1,)),),
     ),
 )

@@ -1,7 +1,9 @@
 """Softmax: its axis, its powers, its shift; and its backward pass."""
 
-from attnlib.exercises.misconception import Misconception, Slip, slip
+from attnlib.exercises.misconception import Family, Misconception, Slip, slip
 from attnlib.exercises.misconceptions.lines import (
+    ALL_OPEN,
+    CAUSED,
     CLOSE,
     EMPTY,
     EMPTY_BY_MASK,
@@ -28,6 +30,8 @@ def _made(weights: str) -> Slip:
     return Slip({LARGEST: "", POWERS: "", WEIGHTS: weights})
 
 
+MANY = ("softmax", *ALL_OPEN)  # those that may come with a batch and heads
+NOT_IN_BLOCKS = ("softmax", *MASKED, "rotary", "kv_cache")
 SOFTMAX = "def softmax(scores):"
 SAFE = ("softmax", *MASKED, "kv_cache")  # those that are asked with large scores
 ROWS = ("softmax", "attention", "attention_weights", "rotary")
@@ -44,7 +48,20 @@ MISCONCEPTIONS = (
         symptom="Columns sum to 1, and rows do not.",
         belief="dim=0 comes first, and in a square table both ways run.",
         section="steps",
-        slips=(_over("-2", (*TABLES, "kv_cache")), _over("-2", after=".nan_to_num(0)")),
+        slips=(
+            _over("-2"),
+            _over("-2", after=".nan_to_num(0)"),
+            slip(WEIGHTS, "weights = powers / powers.sum(dim=-2, keepdim=True)", only=TABLES),
+            Slip(
+                {
+                    CLOSE: "",
+                    LARGEST: "largest = scores.amax(dim=-2, keepdim=True)",
+                    WEIGHTS: "weights = powers / powers.sum(dim=-2, keepdim=True)",
+                    EMPTY: "weights = weights.masked_fill(~mask, 0)",
+                },
+                only=("kv_cache",),
+            ),
+        ),
         wild="torch warned for years of F.softmax without a dim, because it guessed the axis from the number of axes.",
     ),
     Misconception(
@@ -53,7 +70,7 @@ MISCONCEPTIONS = (
         symptom="For each query and key the heads' weights sum to 1.",
         belief="dim=1 is right for one table, and stays when a batch and heads come in front.",
         section="multi_head_attention",
-        slips=(_over("-3"), _over("-3", after=".nan_to_num(0)")),
+        slips=(_over("-3", MANY), _over("-3", MANY, after=".nan_to_num(0)")),
     ),
     Misconception(
         "softmax-over-batch",
@@ -61,7 +78,10 @@ MISCONCEPTIONS = (
         symptom="The output for a text depends on the other texts of its batch.",
         belief="dim=0 is right for one row, and stays when a batch comes in front.",
         section="steps",
-        slips=(_over("0 if scores.ndim > 2 else 5"), _over("0 if scores.ndim > 2 else 5", after=".nan_to_num(0)")),
+        slips=(
+            _over("0 if scores.ndim > 2 else 5", MANY),
+            _over("0 if scores.ndim > 2 else 5", MANY, after=".nan_to_num(0)"),
+        ),
     ),
     Misconception(
         "softmax-over-all",
@@ -72,6 +92,8 @@ MISCONCEPTIONS = (
         slips=(
             _over("(-2, -1)"),
             Slip({LARGEST: "largest = scores.max()", WEIGHTS: "weights = powers / powers.sum()"}, only=TABLES),
+            slip(WEIGHTS, "weights = powers / powers.sum(dim=(-2, -1), keepdim=True)", only=TABLES),
+            slip("total = total * shrink + powers.sum(dim=-1, keepdim=True)", "total = total * shrink + powers.sum()"),
         ),
     ),
     Misconception(
@@ -80,7 +102,12 @@ MISCONCEPTIONS = (
         symptom="Weights are negative or above 1, and rows do not sum to 1.",
         belief="A score says already how well a key fits.",
         section="steps",
-        slips=(_made("weights = scores"),),
+        slips=(
+            _made("weights = scores"),
+            Slip(
+                {LARGEST: "", POWERS: "", WEIGHTS: "weights = scores.masked_fill(scores == -math.inf, 0)"}, only=CAUSED
+            ),
+        ),
     ),
     Misconception(
         "softmax-without-exp",
@@ -98,6 +125,34 @@ MISCONCEPTIONS = (
                 "weights = positive / positive.sum(dim=-1, keepdim=True)"
             ),
             _made("weights = F.normalize(scores, dim=-1)"),
+            Slip(
+                {
+                    LARGEST: "scores = scores.masked_fill(scores == -math.inf, 0)",
+                    POWERS: "",
+                    WEIGHTS: "weights = scores / scores.sum(dim=-1, keepdim=True)",
+                },
+                only=CAUSED,
+            ),
+            _made(
+                "smallest = scores.amin(dim=-1, keepdim=True)\n"
+                "weights = (scores - smallest) / (scores.amax(dim=-1, keepdim=True) - smallest)"
+            ),
+            Slip(
+                {
+                    LARGEST: "scores = scores.masked_fill(scores == -math.inf, 0)",
+                    POWERS: "",
+                    WEIGHTS: "weights = scores / scores.sum(dim=-1, keepdim=True)",
+                },
+                only=("softmax",),
+            ),
+            Slip(
+                {
+                    LARGEST: "scores = scores.masked_fill(scores == -math.inf, 0)",
+                    POWERS: "",
+                    WEIGHTS: "weights = scores / scores.abs().sum(dim=-1, keepdim=True)",
+                },
+                only=("softmax", *CAUSED),
+            ),
         ),
     ),
     Misconception(
@@ -107,8 +162,8 @@ MISCONCEPTIONS = (
         belief="With the largest score subtracted all powers lie between 0 and 1, and look like weights.",
         section="softmax",
         slips=(
-            slip(WEIGHTS, "weights = powers"),
-            Slip({LARGEST: "largest = 0", WEIGHTS: "weights = powers"}),
+            slip(WEIGHTS, "weights = powers", only=NOT_IN_BLOCKS),
+            Slip({LARGEST: "largest = 0", WEIGHTS: "weights = powers"}, only=NOT_IN_BLOCKS),
         ),
     ),
     Misconception(
@@ -119,8 +174,9 @@ MISCONCEPTIONS = (
         section="softmax",
         slips=(
             slip(WEIGHTS, "weights = powers / powers.mean(dim=-1, keepdim=True)"),
-            slip(WEIGHTS, "weights = powers / powers.shape[-1]"),
-            Slip({LARGEST: "largest = 0", WEIGHTS: "weights = powers / powers.shape[-1]"}),
+            slip(WEIGHTS, "weights = powers / powers.shape[-1]", only=NOT_IN_BLOCKS),
+            Slip({LARGEST: "largest = 0", WEIGHTS: "weights = powers / powers.shape[-1]"}, only=NOT_IN_BLOCKS),
+            slip(WEIGHTS, "weights = powers / powers.shape[-2]", only=("softmax", "attention", "attention_weights")),
         ),
     ),
     Misconception(
@@ -179,6 +235,7 @@ MISCONCEPTIONS = (
             slip(POWERS, "powers = 2 ** (scores - largest)"),
             slip(POWERS, "powers = 10 ** (scores - largest)"),
             slip(POWERS, "powers = (scores - largest).expm1()"),
+            slip(POWERS, "powers = 3 ** (scores - largest)"),
         ),
     ),
     Misconception(
@@ -219,6 +276,7 @@ MISCONCEPTIONS = (
                     "variance = (centred**2).mean(dim=-1, keepdim=True)": "variance = x.var(dim=-1, correction=0)",
                 }
             ),
+            slip(WEIGHTS, "weights = powers / powers.sum(dim=-1)", only=("kv_cache",)),
         ),
     ),
     Misconception(
@@ -227,7 +285,9 @@ MISCONCEPTIONS = (
         symptom="The weights change, because keys are shifted against each other.",
         belief="A shift leaves the softmax as it is; but only one that all scores of a row share.",
         section="softmax",
-        slips=(slip(LARGEST, "largest = scores.amax(dim=-2, keepdim=True)", only=TABLES),),
+        slips=(
+            slip(LARGEST, "largest = scores.amax(dim=-2, keepdim=True)", only=("softmax", *ALL_OPEN, "online_softmax")),
+        ),
     ),
     Misconception(
         "softmax-overflow",
@@ -316,6 +376,15 @@ MISCONCEPTIONS = (
             slip(LARGEST, "scores = scores.clamp(-100, 100)\nlargest = scores.amax(dim=-1, keepdim=True)", only=SAFE),
             slip(LARGEST, "scores = scores.clamp(max=50)\nlargest = 0", only=SAFE),
             slip(LARGEST, "scores = scores.clamp(-80, 80)\nlargest = 0", only=SAFE),
+            slip(LARGEST, "scores = scores.clamp(max=80)\nlargest = 0", only=(*SAFE, "online_softmax")),
+            slip(LARGEST, "scores = scores.clamp(max=88)\nlargest = 0", only=(*SAFE, "online_softmax")),
+            slip(LARGEST, "scores = scores.clamp(-50, 50)\nlargest = 0", only=("online_softmax",)),
+            slip(LARGEST, "scores = scores.clamp(-30, 30)\nlargest = 0", only=(*SAFE, "online_softmax")),
+            slip(
+                LARGEST,
+                "scores = scores.clamp(-100, 100)\nlargest = scores.amax(dim=-1, keepdim=True)",
+                only=("online_softmax",),
+            ),
         ),
     ),
     Misconception(
@@ -336,7 +405,7 @@ MISCONCEPTIONS = (
     ),
     Misconception(
         "backward-mean",
-        "The plain mean or sum of the gradient is subtracted, not the one by the weights",
+        "A mean or a plain sum is subtracted, not the sum of the row weighed by the weights",
         symptom="The gradients of a row do not sum to 0 unless the weights are uniform.",
         belief="To centre something is to subtract its mean.",
         section="gradients",
@@ -345,6 +414,9 @@ MISCONCEPTIONS = (
             slip(SHARED, "shared = wished.mean(dim=-1, keepdim=True)"),
             slip(SHARED, "shared = grad.sum(dim=-1, keepdim=True)"),
             slip(BACK, "back = weights * grad\nback = back - back.mean(dim=-1, keepdim=True)"),
+            slip(SHARED, "shared = weights.mean(dim=-1, keepdim=True)"),
+            slip(SHARED, "shared = grad.mean()"),
+            slip(BACK, "back = weights * grad - grad.mean(dim=-1, keepdim=True)"),
         ),
     ),
     Misconception(
@@ -367,7 +439,7 @@ MISCONCEPTIONS = (
         section="gradients",
         slips=(
             slip("return back", "return -back"),
-            slip(BACK, "back = weights * (grad + shared)"),
+            slip(BACK, "back = weights * shared - weights * grad"),
         ),
     ),
     Misconception(
@@ -376,12 +448,7 @@ MISCONCEPTIONS = (
         symptom="A key of weight 0 gets a gradient.",
         belief="The shared part is subtracted, and the work seems to be done.",
         section="gradients",
-        slips=(
-            slip(BACK, "back = grad - shared"),
-            slip(BACK, "back = grad - weights * grad.sum(dim=-1, keepdim=True)"),
-            slip(BACK, "back = grad - weights * shared"),
-            slip(BACK, "back = weights - grad"),
-        ),
+        slips=(slip(BACK, "back = grad - shared"),),
     ),
     Misconception(
         "backward-of-weights",
@@ -392,7 +459,265 @@ MISCONCEPTIONS = (
         slips=(
             slip(WISHED, "weights = torch.softmax(weights, dim=-1)\nwished = weights * grad"),
             slip(BACK, "back = weights * (1 - weights)"),
+        ),
+    ),
+    Misconception(
+        "softmax-one-side",
+        "The largest score is subtracted above the fraction only, or below it only",
+        symptom="Rows do not sum to 1.",
+        belief="The shift is put in where it overflowed.",
+        section="softmax",
+        slips=(
+            slip(WEIGHTS, "weights = powers / scores.exp().sum(dim=-1, keepdim=True)"),
+            slip(WEIGHTS, "weights = scores.exp() / powers.sum(dim=-1, keepdim=True)"),
+        ),
+    ),
+    Misconception(
+        "softmax-total-kept",
+        "The sum is not set back to 0 for the next row",
+        symptom="The first row is right, and each later one is too small.",
+        belief="The running sum is made before the loop over the rows, not in it.",
+        section="softmax",
+        slips=(
+            slip(WEIGHTS, "weights = powers / powers.sum(dim=-1, keepdim=True).cumsum(dim=-2)", only=TABLES),
+            Slip(
+                {LARGEST: "largest = 0", WEIGHTS: "weights = powers / powers.sum(dim=-1, keepdim=True).cumsum(dim=-2)"},
+                only=MANY,
+            ),
+        ),
+    ),
+    Misconception(
+        "softmax-other-norm",
+        "The powers are divided by another measure of the row than their sum: its "
+        "length, its largest, the largest of all",
+        symptom="Rows do not sum to 1.",
+        belief="To normalise a vector is to divide it by its length.",
+        section="softmax",
+        slips=(
+            slip(WEIGHTS, "weights = F.normalize(powers, dim=-1)"),
+            Slip(
+                {LARGEST: "largest = scores.amax(dim=(-2, -1), keepdim=True)", WEIGHTS: "weights = powers"},
+                only=(*MANY, "online_softmax"),
+            ),
+            slip(WEIGHTS, "weights = powers / powers.sum(dim=-1, keepdim=True).sqrt()"),
+            Slip({LARGEST: "largest = 0", WEIGHTS: "weights = powers / powers.sum(dim=-1, keepdim=True).sqrt()"}),
+            slip(WEIGHTS, "weights = powers / (powers**2).sum(dim=-1, keepdim=True)"),
+            Slip({LARGEST: "largest = 0", WEIGHTS: "weights = powers / (powers**2).sum(dim=-1, keepdim=True)"}),
+        ),
+    ),
+    Misconception(
+        "softmax-others",
+        "The sum leaves the score itself out",
+        symptom="Weights can be above 1, and rows do not sum to 1.",
+        belief="A share is taken for the ratio to all others.",
+        section="softmax",
+        slips=(slip(WEIGHTS, "weights = powers / (powers.sum(dim=-1, keepdim=True) - powers)"),),
+    ),
+    Misconception(
+        "softmax-prefix",
+        "Each sum holds only the keys up to its own",
+        symptom="The last weight of each row is right, and the others are too large.",
+        belief="A running sum is divided by before it is complete.",
+        section="softmax",
+        slips=(
+            slip(WEIGHTS, "weights = powers / powers.cumsum(dim=-1)"),
+            Slip({LARGEST: "largest = 0", WEIGHTS: "weights = powers / powers.cumsum(dim=-1)"}),
+            slip(WEIGHTS, "weights = powers / powers.flip(-1).cumsum(dim=-1).flip(-1)"),
+            slip(WEIGHTS, "weights = (powers / powers.cumsum(dim=-1)).nan_to_num(0)", only=MASKED),
+        ),
+    ),
+    Misconception(
+        "softmax-extra-term",
+        "A number is added to the sum of the powers",
+        symptom="Rows sum to less than 1, the lower their scores the less.",
+        belief="A small number keeps the division safe; but it has to be small.",
+        section="softmax",
+        slips=(
+            slip(WEIGHTS, "weights = powers / (powers.sum(dim=-1, keepdim=True) + 1)"),
+            Slip(
+                {LARGEST: "largest = 0", WEIGHTS: "weights = powers / (powers.sum(dim=-1, keepdim=True) + 1)"},
+                only=MANY,
+            ),
+            slip(WEIGHTS, "weights = powers / (powers.sum(dim=-1, keepdim=True) + (-largest).exp())", only=MANY),
+        ),
+        families=(
+            Family(
+                {WEIGHTS: "weights = powers / (powers.sum(dim=-1, keepdim=True) + NUMBER)"},
+                (0.005, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30),
+            ),
+            Family(
+                {LARGEST: "largest = 0", WEIGHTS: "weights = powers / (powers.sum(dim=-1, keepdim=True) + NUMBER)"},
+                (0.005, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30),
+            ),
+        ),
+    ),
+    Misconception(
+        "softmax-infinity-zero",
+        "−∞ is replaced by a number that counts",
+        symptom="A closed key gets weight.",
+        belief="−∞ makes NaN, so it is taken out first; but 0 is a score like any other.",
+        section="faq-nan",
+        slips=(
+            slip(SOFTMAX, f"{SOFTMAX}\n    scores = scores.masked_fill(scores == -math.inf, 0)"),
+            slip(SOFTMAX, f"{SOFTMAX}\n    scores = scores.clamp(min=-10)"),
+            slip(SOFTMAX, f"{SOFTMAX}\n    scores = scores.masked_fill(scores == -math.inf, 1e-9)"),
+            slip(SOFTMAX, f"{SOFTMAX}\n    scores = scores.masked_fill(scores == -math.inf, -1)"),
+        ),
+    ),
+    Misconception(
+        "softmax-temperature",
+        "The scores are multiplied by a factor, or the powers have another base than e",
+        symptom="The weights are too uniform or too sharp.",
+        belief="A softmax has a temperature; here it is 1.",
+        section="softmax-temperature",
+        slips=(
+            slip(POWERS, "powers = (2 * (scores - largest)).exp()", only=("softmax", "online_softmax")),
+            slip(POWERS, "powers = ((scores - largest) / 2).exp()", only=("softmax", "online_softmax")),
+        ),
+        families=(
+            Family(
+                {POWERS: "powers = (NUMBER * (scores - largest)).exp()"},
+                (-2, -1, -0.5, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9, 1.2, 1.6, 2.2, 3, 4, 6, 9, 14),
+                unless=(1,),
+                only=("softmax", "online_softmax"),
+            ),
+        ),
+    ),
+    Misconception(
+        "backward-plus",
+        "What the row shares is added, not subtracted",
+        symptom="The gradients of a row do not sum to 0.",
+        belief="The Jacobian's minus sign off the diagonal is lost.",
+        section="gradients",
+        slips=(
+            slip(BACK, "back = weights * (grad + shared)"),
+            slip(BACK, "back = weights * grad + shared"),
+        ),
+    ),
+    Misconception(
+        "backward-one-term",
+        "Only one of the two terms is multiplied by the weights",
+        symptom="The gradients of a row do not sum to 0.",
+        belief="The brackets of w · (g − Σ w·g) are lost.",
+        section="gradients",
+        slips=(
+            slip(BACK, "back = weights * grad - shared"),
+            slip(BACK, "back = grad - weights * shared"),
+        ),
+    ),
+    Misconception(
+        "backward-of-log",
+        "It is the backward pass of the log-softmax: g − w · Σ g",
+        symptom="The gradients do not vanish where the weights do.",
+        belief="log_softmax and softmax stand side by side, and so do their derivatives.",
+        section="gradients",
+        slips=(slip(BACK, "back = grad - weights * grad.sum(dim=-1, keepdim=True)"),),
+    ),
+    Misconception(
+        "backward-cross-entropy",
+        "It is the shortcut of cross-entropy: weights minus targets",
+        symptom="The gradient that came in is taken for a target.",
+        belief="The best-known derivative of a softmax is that of its loss.",
+        section="gradients",
+        slips=(
+            slip(BACK, "back = weights - grad"),
+            slip(BACK, "back = grad - weights"),
+            slip(BACK, "back = (weights - grad) / len(weights)"),
+        ),
+    ),
+    Misconception(
+        "backward-off-diagonal",
+        "The diagonal of the Jacobian, or its first term, is left out",
+        symptom="A score does not move its own weight.",
+        belief="The two cases i = j and i ≠ j are written, and one is lost.",
+        section="gradients",
+        slips=(
+            slip(BACK, "back = -weights * (shared - wished)"),
+            slip(BACK, "back = -weights * shared"),
+            slip(BACK, "back = weights * shared"),
+            slip(BACK, "back = shared.expand_as(grad)"),
+        ),
+    ),
+    Misconception(
+        "backward-identity",
+        "The gradient is passed on as it came",
+        symptom="A key of weight 0 gets a gradient.",
+        belief="Many steps pass their gradient on; a softmax does not.",
+        section="gradients",
+        slips=(
+            slip(BACK, "back = grad"),
+            slip(BACK, "back = grad - grad.mean(dim=-1, keepdim=True)"),
+        ),
+    ),
+    Misconception(
+        "backward-total-kept",
+        "The sum over a row goes on into the next one",
+        symptom="The first row is right, and later ones are not.",
+        belief="The running sum is made before the loop over the rows, not in it.",
+        section="gradients",
+        slips=(slip(SHARED, "shared = wished.sum(dim=-1, keepdim=True).cumsum(dim=-2)"),),
+    ),
+    Misconception(
+        "backward-exchanged",
+        "Weights and gradient are exchanged",
+        symptom="The gradient is multiplied by itself.",
+        belief="Two tables of one shape are easily exchanged.",
+        section="gradients",
+        slips=(
+            slip(BACK, "back = grad * (weights - shared)"),
+            slip(BACK, "back = grad * (weights - (grad * weights).sum(dim=-1, keepdim=True) * grad)"),
+            slip(BACK, "back = grad * (1 - grad) * weights"),
+        ),
+    ),
+    Misconception(
+        "backward-divided",
+        "It is divided by the weights, not multiplied",
+        symptom="Small weights get large gradients.",
+        belief="The derivative of a logarithm divides.",
+        section="gradients",
+        slips=(
+            slip(BACK, "back = (grad - shared) / weights"),
+            slip(BACK, "back = grad / weights"),
+            slip(BACK, "back = grad / weights - shared"),
+            slip(BACK, "back = (grad - shared) / weights.masked_fill(weights == 0, 1)"),
+            slip(BACK, "back = grad / weights.masked_fill(weights == 0, 1)"),
+            slip(BACK, "back = (grad - shared) / (weights + 1e-9)"),
+        ),
+    ),
+    Misconception(
+        "backward-squared",
+        "The weights enter once more than they should",
+        symptom="The gradients of a row do not sum to 0.",
+        belief="A factor is in the sum and stands before it, too.",
+        section="gradients",
+        slips=(
+            slip(SHARED, "shared = (weights * wished).sum(dim=-1, keepdim=True)"),
+            slip(BACK, "back = weights * weights * grad"),
+            slip(BACK, "back = weights * (grad - weights * shared)"),
+            slip(BACK, "back = weights * (1 - weights) * (grad - shared)"),
+            slip(BACK, "back = weights * (grad - weights * grad.sum(dim=-1, keepdim=True))"),
             slip(BACK, "back = weights * weights * (grad - shared)"),
+        ),
+    ),
+    Misconception(
+        "softmax-top",
+        "Only the largest few scores of a row are kept",
+        symptom="Most weights are 0.",
+        belief="Sampling keeps the likeliest few; attention keeps all.",
+        section="softmax-temperature",
+        slips=(
+            slip(
+                LARGEST,
+                "kept = scores.topk(min(2, scores.shape[-1]), dim=-1).values[..., -1:]\n"
+                "scores = scores.masked_fill(scores < kept, -math.inf)\n" + LARGEST,
+                only=MANY,
+            ),
+            slip(
+                LARGEST,
+                "kept = scores.topk(min(3, scores.shape[-1]), dim=-1).values[..., -1:]\n"
+                "scores = scores.masked_fill(scores < kept, -math.inf)\n" + LARGEST,
+                only=MANY,
+            ),
         ),
     ),
 )
