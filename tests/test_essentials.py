@@ -140,14 +140,16 @@ def test_padding_closes_the_keys_of_each_example(rows):
 # Heads
 
 
-def test_a_layer_by_loops():
-    layer = made(num_kv_heads=None)
+@pytest.mark.parametrize("num_kv_heads", [GROUPED_H, H_KV])
+def test_a_layer_by_loops(num_kv_heads):
+    layer = made(num_kv_heads=num_kv_heads)
     query, memory = draw(B, L, 17), draw(B, S, 17)
     weights = [p.weight.detach().mT.numpy() for p in (layer.wq, layer.wk, layer.wv, layer.fc)]
     output = layer(query, memory).detach()
     for b in range(B):
         arrays = query[b].numpy(), memory[b].numpy(), memory[b].numpy()
-        assert_close(output[b], torch.from_numpy(reference.multi_head_attention(*arrays, *weights, GROUPED_H)))
+        expected = reference.multi_head_attention(*arrays, *weights, GROUPED_H, num_kv_heads=num_kv_heads)
+        assert_close(output[b], torch.from_numpy(expected))
 
 
 def test_grouped_heads_read_their_own_group(compute):
