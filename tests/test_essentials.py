@@ -83,6 +83,14 @@ def test_what_is_closed_may_score_more_than_all_that_is_open(compute):
     assert_close(compute(query, key, value, masks.padding([S - 1, S - 1])), open_alone)
 
 
+def test_no_argument_is_changed(compute):
+    arguments = [*draw_qkv(B), masks.causal().dense(L, S), draw(1, H, L, S)]
+    before = [x.clone() for x in arguments]
+    *tensors, bias = arguments
+    compute(*tensors, bias=bias)
+    assert all(map(torch.equal, arguments, before))
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Masks
 
@@ -131,8 +139,9 @@ def test_who_sees_whom(mask, seen):
 
 
 @pytest.mark.parametrize("rows", [2, 3])  # as many examples as queries: a (B, S) mask would pass for (L, S)
-def test_padding_closes_the_keys_of_each_example(rows):
-    weights = attention_weights(torch.zeros(2, 1, rows, 2), torch.zeros(2, 1, 3, 2), masks.padding([3, 1]))
+@pytest.mark.parametrize("mask", [masks.padding([3, 1]), masks.keys(torch.tensor([[1, 1, 1], [1, 0, 0]]))])
+def test_the_keys_that_fill_up_each_example_are_closed(rows, mask):
+    weights = attention_weights(torch.zeros(2, 1, rows, 2), torch.zeros(2, 1, 3, 2), mask)
     assert (weights > 0)[:, 0].int().tolist() == [[[1, 1, 1]] * rows, [[1, 0, 0]] * rows]
 
 
@@ -209,6 +218,24 @@ def test_weights_are_those_of_each_head_before_dropout():
     layer(x, need_weights=True)
     assert layer.attn.shape == (B, GROUPED_H, L, L)
     assert_close(layer.attn.sum(-1), torch.ones(B, GROUPED_H, L).double())
+
+
+def test_the_weights_that_are_kept_are_those_of_the_last_call():
+    layer = made()
+    for x in (draw(B, L, 17), draw(B, L, 17)):
+        layer(x, need_weights=True)
+        kept = layer.attn
+    again = made()
+    again.load_state_dict(layer.state_dict())
+    again(x, need_weights=True)
+    assert_close(kept, again.attn)
+
+
+def test_a_tensor_that_changes_later_changes_no_mask():
+    tensor = torch.ones(L, S, dtype=torch.bool)
+    mask = masks.from_tensor(tensor)
+    tensor.zero_()
+    assert mask.dense(L, S).all()
 
 
 def test_step_by_step_is_as_all_at_once():

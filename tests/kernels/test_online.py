@@ -62,6 +62,14 @@ def test_a_bias_and_a_mask_as_a_tensor():
     assert_close(output, torch.softmax(scores, -1) @ value)
 
 
+def test_a_query_that_sees_nothing_gets_zeros():
+    output, log_sum_exp = by_blocks_of_keys(draw(2, D_K), draw(3, D_K), draw(3, D_V), torch.eye(2, 3) > 0, 0.6, block=2)
+    closed, _ = by_blocks_of_keys(draw(2, D_K), draw(3, D_K), draw(3, D_V), torch.zeros(2, 3) > 0, 0.6, block=2)
+    assert output.isfinite().all()
+    assert log_sum_exp.isfinite().all()
+    assert not closed.any()
+
+
 def test_the_largest_score_may_come_last_or_first():
     """What was summed before shrinks; without that, the sum overflows or the first keys weigh too much."""
     for key in (torch.tensor([[0.0], [1.0], [2000.0]]), torch.tensor([[2000.0], [1.0], [0.0]])):
