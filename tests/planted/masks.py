@@ -114,7 +114,6 @@ USED = {
     ),
     "mask-times-infinity": filled(
         "scores + closed * -math.inf",
-        of_one_query="(~scores.allowed() * -math.inf)",
         in_a_tile="~allowed * self._closed",
         beside_a_bias="bias + ~allowed * -math.inf",
     ),
