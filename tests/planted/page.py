@@ -67,7 +67,7 @@ def _named(killer: str | None, others: int) -> str:
     file, _, test = killer.partition("::")
     words = test.partition("[")[0].removeprefix("test_").replace("_", " ")
     more = f" and {others} more" if others else ""
-    return f"*{words}* (`{file.removeprefix('tests/')}`{more})"
+    return f"`{words}` (`{file.removeprefix('tests/')}`{more})"
 
 
 if __name__ == "__main__":
