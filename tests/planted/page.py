@@ -16,9 +16,9 @@ BEGINNING = """(what_the_tests_kill)=
 
 How many tests a package has says nothing: a thousand may pass that would pass as well if the code were wrong. What says something is which mistakes they notice. So each mistake of the catalogue behind {{ref}}`museum_of_bugs` was *planted* into `attnlib`: a line or two of the real code were replaced by the wrong ones, and `attnlib`'s own tests were run. At least one has to fail; then the mistake *dies* by it.
 
-Of the {catalogued} mistakes of the catalogue {planted} can be made in `attnlib`. Some have several homes, because the same step is computed in several ways: with the weights stored, in blocks, one query at a time. With {further} more, which only `attnlib` can make, these are {plants} plants, and all die. `make test` plants each again, and runs the test that is named here; `python -m tests.planted` runs all tests against each, and names the quickest that fails.
+Of the {catalogued} mistakes of the catalogue {planted} can be made in `attnlib`. Some have several homes, because the same step is computed in several ways: with the weights stored, in blocks, one query at a time. With {further} more, which only `attnlib` can make, these are {plants} plants, and all die. `make test` plants each again, and runs the test that is named here; `python -m tests.planted` finds such tests: of each file it asks the ten quickest that run the changed lines, and all others if these notice nothing.
 
-A row says the mistake, with a link to where it is explained, the module it was planted in, and the test by which it dies, in words and with its file.
+A row says the mistake, with a link to where it is explained, the module it was planted in, and a test by which it dies, in words and with its file; then in how many more files of tests it was noticed.
 """  # noqa: E501
 
 FURTHER_TITLE = """## What only attnlib has
