@@ -512,6 +512,19 @@ def test_a_single_query_equals_the_last_of_two(dtype, leading, turned):
             assert_close(output, expected)
 
 
+def test_a_single_query_with_large_scores_reads_the_best_key():
+    query, key, value = draw_qkv(B, lengths=(1, S))
+    best = (query @ key.mT).argmax(-1, keepdim=True).expand(-1, -1, -1, value.shape[-1])
+    assert_close(by_weights(query * 1e6, key, value), value.gather(-2, best))
+
+
+def test_a_single_query_reads_what_a_mask_opens_pair_by_pair():
+    query, key, value = draw_qkv(B, lengths=(1, S))
+    allowed, bias = torch.arange(B * H * S).reshape(B, H, 1, S) % 3 > 0, draw(1, H, 1, S)
+    allowed[1, 2] = False
+    assert_close(by_weights(query, key, value, allowed, bias=bias), loops(query, key, value, allowed, bias))
+
+
 def test_a_single_query_under_another_default_dtype():
     query, key, value = draw_qkv(B, lengths=(1, S), dtype=torch.float32)
     expected = by_weights(query, key, value, masks.padding([7, 3]))

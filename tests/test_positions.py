@@ -44,6 +44,14 @@ def test_rotary_turns_each_token_by_its_position(where, layout, dtype):
         assert_close(turned[b, :, i : i + 1], alone.to(dtype))
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_rotary_turns_a_parameter_as_a_tensor(layout):
+    """Of what is no plain tensor the tables are made by torch, not remembered."""
+    rotary, x = Rotary(WIDTH, layout=layout), draw(B, H, L, WIDTH)
+    for offset in (0, 3):
+        assert_close(rotary(torch.nn.Parameter(x), offset).detach(), rotary(x, offset))
+
+
 def test_rotary_takes_positions_for_any_axes():
     rotary = Rotary(WIDTH)
     for batch in ((), (B,), (B, H), (B, H, 3)):

@@ -62,6 +62,14 @@ def test_a_bias_and_a_mask_as_a_tensor():
     assert_close(output, torch.softmax(scores, -1) @ value)
 
 
+def test_a_query_that_sees_nothing_gets_zeros():
+    output, log_sum_exp = by_blocks_of_keys(draw(2, D_K), draw(3, D_K), draw(3, D_V), torch.eye(2, 3) > 0, 0.6, block=2)
+    closed, _ = by_blocks_of_keys(draw(2, D_K), draw(3, D_K), draw(3, D_V), torch.zeros(2, 3) > 0, 0.6, block=2)
+    assert output.isfinite().all()
+    assert log_sum_exp.isfinite().all()
+    assert not closed.any()
+
+
 def test_the_largest_score_may_come_last_or_first():
     """What was summed before shrinks; without that, the sum overflows or the first keys weigh too much."""
     for key in (torch.tensor([[0.0], [1.0], [2000.0]]), torch.tensor([[2000.0], [1.0], [0.0]])):
@@ -70,6 +78,15 @@ def test_the_largest_score_may_come_last_or_first():
         output, log_sum_exp = by_blocks_of_keys(query, key, value, None, 1.0, block=1)
         assert output.item() == value[key.argmax()].item()
         assert log_sum_exp.item() == 2000
+
+
+def test_the_scores_of_one_query_may_be_far_below_those_of_another_and_below_zero():
+    """Each has a largest score of its own, which begins below all; with another one its powers would all be 0."""
+    query, key = torch.tensor([[1.0], [-1.0]]).double(), torch.tensor([[1000.0], [1001.0], [1002.0]]).double()
+    value, allowed = draw(3, D_V), torch.ones(2, 3, dtype=torch.bool)
+    output, log_sum_exp = by_blocks_of_keys(query, key, value, None, 1.0, block=2)
+    assert_close(output, dense_attention(query, key, value, allowed, 1.0))
+    assert_close(log_sum_exp, dense_log_sum_exp(query, key, allowed, 1.0))
 
 
 def test_dropout_drops_weights_after_they_are_summed():
@@ -151,8 +168,8 @@ def test_a_part_that_sees_nothing_changes_nothing_whatever_it_holds():
 
 
 def test_large_log_sum_exps_do_not_overflow():
-    output, log_sum_exp = online.merge(
-        [(torch.tensor([[2.0]]), torch.tensor([1e4])), (torch.tensor([[4.0]]), torch.tensor([1e4]))]
-    )
-    assert output.item() == 3
-    assert log_sum_exp.item() == pytest.approx(1e4 + math.log(2))
+    """Nor do those of another query, far below them, vanish."""
+    far = torch.tensor([1e4, -1e4])
+    output, log_sum_exp = online.merge([(torch.full((2, 1), 2.0), far), (torch.full((2, 1), 4.0), far)])
+    assert output.flatten().tolist() == [3, 3]
+    assert log_sum_exp.tolist() == pytest.approx([1e4 + math.log(2), -1e4 + math.log(2)])

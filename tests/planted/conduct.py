@@ -1,0 +1,45 @@
+"""Mistakes in how a function behaves, whatever it computes."""
+# ruff: noqa: E501  (a line of attnlib stays in one piece)
+
+from tests.planted.plant import Plant
+from tests.planted.scores import PRODUCTS
+
+PLANTS = {
+    "printed-not-returned": [
+        Plant(
+            "functional",
+            {"return set_nan(weights, clean.lost_weights)\n": "print(set_nan(weights, clean.lost_weights))\n"},
+        ),
+    ],
+    "input-changed": [
+        Plant("kernels/explicit", {PRODUCTS: PRODUCTS.replace("query * scale", "query.detach().mul_(scale)")}),
+        Plant(
+            "cache",
+            {
+                "if buffer is None and (room is None or room <= L):\n        return new.clone(memory_format=torch.contiguous_format), 0": "if buffer is None and (room is None or room <= L):\n        return new, 0"
+            },
+        ),
+    ],
+    "drawn-at-random": [
+        Plant(
+            "transformer/decoding",
+            {"torch.multinomial(probabilities, 1, generator=generator)": "torch.multinomial(probabilities, 1)"},
+        ),
+        Plant(
+            "kernels/blockwise",
+            {
+                "generator = torch.Generator().manual_seed(ctx.seed)": "generator = torch.Generator().manual_seed(ctx.seed + 1)"
+            },
+        ),
+    ],
+    "state-kept": [
+        Plant(
+            "multihead",
+            {
+                "self.attn = None  # the old ones": "pass  # the old ones",
+                "self.attn = weights = weights.detach()": "self.attn = weights = weights.detach() if self.attn is None else self.attn",
+            },
+        ),
+        Plant("masks", {"return FromTensor(tensor.clone())": "return FromTensor(tensor)"}),
+    ],
+}
