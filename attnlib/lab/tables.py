@@ -96,4 +96,5 @@ def draw_table(
 
 
 def _written(entry: object) -> str:
-    return f"{entry:.2f}" if isinstance(entry, float) else str(entry)
+    text = f"{entry:.2f}" if isinstance(entry, float) else str(entry)
+    return text.replace("-", "\N{MINUS SIGN}")

@@ -50,7 +50,7 @@ def test_each_entry_stands_in_its_cell():
         (6.0, -3, 1.5): "0.67",
         (3.0, -4, 1.5): "1",
         (4.5, -4, 1.5): "3",
-        (6.0, -4, 1.5): "-1.00",
+        (6.0, -4, 1.5): "\N{MINUS SIGN}1.00",
     }
     assert {to_hex(patch.get_facecolor()) for patch in ax.patches} == {TINTS[1]}
 
