@@ -34,10 +34,17 @@ FUNCTIONS = "functions.ipynb"
 RIGHT = "right"
 
 EXERCISE = re.compile(
-    r"^(?P<fence>`{3,})\{exercise\}(?P<title>.*)\n(?P<body>(?:.*\n)*?)(?P=fence)[ \t]*$", re.MULTILINE
+    r"^(?P<fence>`{3,})\{exercise\}(?P<title>.*)\n(?P<body>(?:.*\n)*?)(?P=fence)[ \t]*$"
+    r"(?:\s*^(?P<tick>`{3,})\{hint\}.*\n(?P<hint>(?:.*\n)*?)(?P=tick)[ \t]*$)?",
+    re.MULTILINE,
 )
+# The first line of an exercise, in italics: what is done, how hard it is, how long it takes who has read the page.
+FORM = re.compile(
+    r"^\*(Predict|Write|Break it|Measure|Derive) · (easy|medium|hard) · (2|5|10|15|20|30) minutes\*$", re.MULTILINE
+)
+KINDS = ("Predict", "Write", "Break it", "Measure", "Derive")
 SOLUTION = re.compile(r"^(?P<fence>`{3,})\{solution\}.*\n(?:.*\n)*?(?P=fence)[ \t]*$", re.MULTILINE)
-GATE = re.compile(r"^`{3,}\{solution-(start|end)\}.*$", re.MULTILINE)
+GATE = re.compile(r"^(?P<fence>`{3,})\{solution-(?P<which>start|end)\}.*\n(?:.*\n)*?(?P=fence)[ \t]*$", re.MULTILINE)
 OPTION = re.compile(r"^:(\w+):[ \t]*(.*)\n", re.MULTILINE)
 STUB = re.compile(r"^```python\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
 
@@ -50,6 +57,10 @@ class Exercise:
     title: str
     text: str  # as the chapter has it, the stub too
     stub: str  # "" where no function is asked for
+    hint: str
+    kind: str  # one of KINDS
+    difficulty: str
+    minutes: int
 
 
 @dataclass(frozen=True)
@@ -59,14 +70,21 @@ class Progress:
     label: str
     title: str
     state: str
+    minutes: int  # that are left
 
 
 def exercises_of(source: str) -> list[Exercise]:
     """The exercises of a Markdown cell, in their order.
 
-    >>> [found] = exercises_of("```{exercise} Twice\\n:label: ex-twice\\n\\nWhat is twice two?\\n```")
-    >>> found.label, found.title, found.text
-    ('ex-twice', 'Twice', 'What is twice two?')
+    >>> body = "*Predict · easy · 2 minutes*\\n\\nWhat is twice two?"
+    >>> hint = "```{hint}\\n:class: dropdown\\n\\nAdd.\\n```"
+    >>> [found] = exercises_of(f"```{{exercise}} Twice\\n:label: ex-twice\\n\\n{body}\\n```\\n\\n{hint}")
+    >>> found.label, found.title, found.kind, found.difficulty, found.minutes, found.hint
+    ('ex-twice', 'Twice', 'Predict', 'easy', 2, 'Add.')
+    >>> print(found.text)
+    *Predict · easy · 2 minutes*
+    <BLANKLINE>
+    What is twice two?
     """
     return [_exercise(match) for match in EXERCISE.finditer(source)]
 
@@ -76,7 +94,10 @@ def _exercise(match: re.Match) -> Exercise:
     options = dict(OPTION.findall(body))
     text = OPTION.sub("", body).strip()
     stub = next((block for block in STUB.findall(text) if is_left_open(block)), "")
-    return Exercise(options.get("label", ""), match["title"].strip() or "Exercise", text, stub.strip())
+    hint = OPTION.sub("", match["hint"] or "").strip()
+    kind, difficulty, minutes = form.groups() if (form := FORM.match(text)) else ("", "", 0)
+    title = match["title"].strip() or "Exercise"
+    return Exercise(options.get("label", ""), title, text, stub.strip(), hint, kind, difficulty, int(minutes))
 
 
 def is_left_open(block: str) -> bool:
@@ -115,7 +136,7 @@ def _without_solutions(source: str, hidden: bool) -> tuple[str, bool]:
     for gate in GATE.finditer(source):
         if not hidden:
             shown.append(source[start : gate.start()])
-        hidden, start = gate[1] == "start", gate.end()
+        hidden, start = gate["which"] == "start", gate.end()
     if not hidden:
         shown.append(source[start:])
     return SOLUTION.sub("", "".join(shown)), hidden
@@ -127,7 +148,8 @@ def _with_answers(source: str, checks: dict[str, tuple[str, str]]) -> Iterator[N
         if before := source[start : match.start()].strip():
             yield new_markdown_cell(before)
         exercise, start = _exercise(match), match.end()
-        yield new_markdown_cell(f"### {exercise.title}\n\n{exercise.text}")
+        hint = f"\n\n<details><summary>Hint</summary>\n\n{exercise.hint}\n\n</details>" if exercise.hint else ""
+        yield new_markdown_cell(f"### {exercise.title}\n\n{exercise.text}{hint}")
         yield new_code_cell(f"{exercise.stub}\n" if exercise.stub else OPEN, metadata={ANSWER: exercise.label})
         if exercise.label in checks:
             module, name = checks[exercise.label]
@@ -135,6 +157,13 @@ def _with_answers(source: str, checks: dict[str, tuple[str, str]]) -> Iterator[N
             yield new_code_cell(code, metadata={CHECK: exercise.label})
     if after := source[start:].strip():
         yield new_markdown_cell(after)
+
+
+def functions_asked_for() -> list[Exercise]:
+    """The functions that ``attnlib.exercises.check`` checks, as exercises."""
+    return [
+        Exercise(name, name, task.text, task.stub, "", "Write", "", task.minutes) for name, task in exercises.items()
+    ]
 
 
 def functions() -> NotebookNode:
@@ -168,7 +197,8 @@ def progress_of(written: NotebookNode, asked: list[Exercise]) -> list[Progress]:
             state = "open" if untouched else "written"
             if state == "written" and _passed(checked.get(exercise.label)):
                 state = "done"
-        found.append(Progress(exercise.label, exercise.title, state))
+        minutes = exercise.minutes if state in ("open", "new") else 0
+        found.append(Progress(exercise.label, exercise.title, state, minutes))
     return found
 
 
@@ -205,8 +235,7 @@ def checks_of_the_book() -> dict[str, tuple[str, str]]:
 
 def notebooks(root: Path) -> Iterator[tuple[Path, list[Exercise], Callable[[], NotebookNode]]]:
     """Where each notebook is, what it asks, and how it is made."""
-    asked = [Exercise(name, name, task.text, task.stub) for name, task in exercises.items()]
-    yield root / FOLDER / FUNCTIONS, asked, functions
+    yield root / FOLDER / FUNCTIONS, functions_asked_for(), functions
     checks = checks_of_the_book()
     for text in texts(root):
         chapter = read_text(text)
@@ -231,8 +260,8 @@ def make(root: Path = ROOT) -> list[Path]:
 
 
 def report(root: Path = ROOT) -> list[str]:
-    """A line for each notebook, and one for each exercise that is not open."""
-    lines, states = [], []
+    """A line for each notebook, with the minutes that its open exercises take, and one for each that is not open."""
+    lines, all_found = [], []
     for path, asked, _ in notebooks(root):
         name = path.relative_to(root).as_posix()
         try:
@@ -240,15 +269,17 @@ def report(root: Path = ROOT) -> list[str]:
         except (OSError, ValueError, nbformat.validator.NotebookValidationError, nbformat.reader.NotJSONError) as error:
             lines.append(f"{name:48} cannot be read: {str(error).splitlines()[0]}")
             continue
-        states += [exercise.state for exercise in found]
-        lines.append(f"{name:48} {_counted([exercise.state for exercise in found])}")
+        all_found += found
+        lines.append(f"{name:48} {_counted(found)}")
         lines += [f"    {exercise.state:8} {exercise.title}" for exercise in found if exercise.state != "open"]
-    return [*lines, "", f"{len(states)} exercises: {_counted(states)}"]
+    return [*lines, "", f"{len(all_found)} exercises: {_counted(all_found)}"]
 
 
-def _counted(states: list[str]) -> str:
-    kinds = [kind for kind in ("done", "written", "open", "new") if kind in states]
-    return ", ".join(f"{states.count(kind)} {kind}" for kind in kinds)
+def _counted(found: list[Progress]) -> str:
+    states = [exercise.state for exercise in found]
+    counts = [f"{states.count(state)} {state}" for state in ("done", "written", "open", "new") if state in states]
+    left = sum(exercise.minutes for exercise in found)
+    return ", ".join(counts) + (f" · {left} minutes" if left else "")
 
 
 def main() -> None:
@@ -261,6 +292,7 @@ def main() -> None:
         print(f"All notebooks were there, and stay as they are. One that is deleted is made anew: {FOLDER}/")
     print("done: its check ran and found it right · written: there is an answer, and no check that passed")
     print("new: the chapter asks it, and your copy is older; rename the copy to get a fresh one beside it")
+    print("minutes: what is open or new takes somebody who has read the page, about")
 
 
 if __name__ == "__main__":

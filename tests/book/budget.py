@@ -1,8 +1,8 @@
 """A page has a budget: how much there is to read, how soon there is something to see, how much of the code teaches.
 
 `measure` counts one notebook, `problems_of_budget` says what to cut. What a reader does not meet at first is not
-counted: folded code, solutions, captions, sources. What would hide a page's length is counted all the same: prose that
-code displays, statements on one line, code in the text.
+counted: folded code, solutions, hints, captions, sources; nor is the line that says how long an exercise takes. What
+would hide a page's length is counted all the same: prose that code displays, statements on one line, code in the text.
 """
 
 import ast
@@ -19,6 +19,7 @@ from tests.book.prose import NOT_PROSE, Directive, Formula, Paragraph, Words, pa
 from tests.book.shape import headings_of
 from tests.book.stored import readable, tags
 from tools.execute import ROOT
+from tools.exercises import FORM
 
 # What each measure is at most, and what to do about more.
 LIMITS = {
@@ -39,7 +40,7 @@ NEVER_SHOWN = {"remove-output", "remove-cell"}
 CODE_DIRECTIVES = {"code", "code-block", "sourcecode"}
 INCLUDES = {"include", "literalinclude"}
 WORD = re.compile(r"[\w’'·-]*\w[\w’'·-]*")
-SOLUTION = re.compile(r"^(`{3,}|:{3,})\{solution\}.*?^\1\s*$", re.MULTILINE | re.DOTALL)
+FOLDED = re.compile(r"^(`{3,}|:{3,})\{(?:solution|hint)\}.*?^\1\s*$", re.MULTILINE | re.DOTALL)
 PREDICT = re.compile(r"\b(?:predict|guess) first\b|^prediction:|\bbefore you run\b", re.IGNORECASE)
 TABLE = re.compile(r"<table\b.*?</table>", re.DOTALL)
 
@@ -78,7 +79,7 @@ def measure(notebook: NotebookNode) -> Measures:
     sources = _cell_of_sources(notebook)
     for place, cell in enumerate(notebook.cells):
         if cell.cell_type == "markdown":
-            for part in read(SOLUTION.sub("", cell.source)):
+            for part in read(_met_at_first(cell.source)):
                 if isinstance(part, Directive) and part.name in ("solution-start", "solution-end"):
                     in_solution = part.name == "solution-start"
                 elif isinstance(part, Directive) and part.name in ("figure", "image"):
@@ -93,7 +94,7 @@ def measure(notebook: NotebookNode) -> Measures:
                 if not seen:
                     measures.values["words before a picture"] = measures.values["words"]
             if not in_solution and not in_sources:
-                for code in _code_in(SOLUTION.sub("", cell.source), measures):
+                for code in _code_in(_met_at_first(cell.source), measures):
                     lines += _count_lines(code, measures)
             continue
         if in_solution:
@@ -116,6 +117,11 @@ def measure(notebook: NotebookNode) -> Measures:
     measures.values["words for each picture"] = -(-measures.values["words"] // max(pictures, 1))
     measures.values["plumbing %"] = -(-100 * plumbing // max(lines, 1))
     return measures
+
+
+def _met_at_first(markdown: str) -> str:
+    """A cell of Markdown without what is folded, and without the line that says how long an exercise takes."""
+    return FORM.sub("", FOLDED.sub("", markdown))
 
 
 def _cell_of_sources(notebook: NotebookNode) -> int | None:

@@ -1,24 +1,29 @@
 """The learner's copies of the chapters: see tools/exercises.py."""
 
+import re
 import subprocess
 import sys
+from functools import cache
 
+import jupytext
 import nbformat
 import pytest
 from torch import nn
 
 from attnlib.exercises import check, exercises
+from tests.book.shape import problems_of_form
 from tools.execute import execute, read_text, store, texts
 from tools.exercises import (
     ANSWER,
     CHECK,
+    KINDS,
     ROOT,
-    Exercise,
     asked_by,
     checks_of_the_book,
     copy_for,
     copy_of,
     functions,
+    functions_asked_for,
     make,
     progress_of,
     report,
@@ -39,6 +44,8 @@ two = 2
 ````{exercise} Half
 :label: ex-half
 
+*Write · easy · 2 minutes*
+
 Write `half`.
 
 ```python
@@ -47,6 +54,12 @@ def half(x):
     ...
 ```
 ````
+
+```{hint}
+:class: dropdown
+
+Which operation undoes a product?
+```
 
 ```{solution-start} ex-half
 :label: sol-half
@@ -66,7 +79,15 @@ def half(x):
 ```{exercise} Why two?
 :label: ex-why
 
+*Derive · medium · 5 minutes*
+
 Say why `two` is there.
+```
+
+```{hint}
+:class: dropdown
+
+What is one half of one?
 ```
 
 ```{solution} ex-why
@@ -81,6 +102,22 @@ A secret reason.
 None.
 """
 CHECKS = {"ex-half": ("halves_check", "half")}
+# Pages whose exercises get their form elsewhere at this moment.
+TO_COME = {"1_concepts/soft_lookup", "2_algorithm/positions", "3_mathematics/worked_example", "6_tools/paper"}
+
+
+def page_of(text):
+    return text.relative_to(ROOT / "text").with_suffix("").as_posix()
+
+
+def part_of(text):
+    return text.parent.name
+
+
+chapter_of = cache(read_text)
+WITH_EXERCISES = [text for text in texts() if "{exercise" in text.read_text("utf-8")]
+FORMED = [text for text in WITH_EXERCISES if page_of(text) not in TO_COME]
+PARTS = sorted({*map(part_of, FORMED)} - {*map(part_of, set(WITH_EXERCISES) - set(FORMED))} - {"reference"})
 
 
 @pytest.fixture
@@ -97,6 +134,55 @@ def cell_of(copy, key, label):
     return cell
 
 
+def test_the_form_of_an_exercise_is_read():
+    half, why = asked_by(jupytext.reads(CHAPTER, fmt="md:myst"))
+    assert (half.kind, half.difficulty, half.minutes) == ("Write", "easy", 2)
+    assert (why.kind, why.difficulty, why.minutes) == ("Derive", "medium", 5)
+    assert half.hint == "Which operation undoes a product?"
+    assert half.text.startswith("*Write · easy · 2 minutes*\n\nWrite `half`.")
+
+
+@pytest.mark.parametrize("text", FORMED, ids=page_of)
+def test_every_exercise_of_the_book_has_its_form(text):
+    problems = problems_of_form(chapter_of(text))
+    assert not problems, f"{page_of(text)}:\n" + "\n".join(problems)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_has_exercises_of_every_kind(part):
+    pages = [text for text in WITH_EXERCISES if part_of(text) == part]
+    kinds = {exercise.kind for text in pages for exercise in asked_by(chapter_of(text))}
+    assert kinds == set(KINDS), f"{part} lacks {set(KINDS) - kinds}"
+
+
+SPOILT = [
+    ("*Write · easy · 2 minutes*\n\n", "", "ex-half: its first line is no"),
+    ("Write · easy", "Write, easy", "ex-half: its first line is no"),
+    ("easy · 2 minutes", "easy · 3 minutes", "ex-half: its first line is no"),
+    ("Write · easy", "Code · easy", "ex-half: its first line is no"),
+    ("Derive · medium", "Write · medium", "ex-why: an exercise of the kind Write has a stub"),
+    ("*Write · easy", "*Derive · easy", "ex-half: an exercise of the kind Write has a stub"),
+    ("Say why", '`check("softplus", f)`: say why', "ex-why: attnlib.exercises checks no softplus"),
+    ("```{hint}\n:class: dropdown\n\nWhat is one half of one?\n```\n", "", "exercise, solution"),
+    ("```{hint}\n:class: dropdown\n\nWhat is one half of one?\n```\n", "", "ex-why: no {hint} right below it"),
+    ("```{hint}\n:class: dropdown\n\nWhat", "So it is.\n\n```{hint}\n:class: dropdown\n\nWhat", "ex-why: no {hint}"),
+    ("```{hint}\n:class: dropdown\n\nWhat", "```{hint}\n\nWhat", "lacks `:class: dropdown`"),
+    ("## Sources", "```{hint}\n:class: dropdown\n\nMore.\n```\n\n## Sources", "solution, hint"),
+    ("```{exercise} Why two?", "```{exercise-start} Why two?", "exercise-start, hint"),
+    ("Which operation", "Try `x / two`. Which operation", "ex-half: its hint gives the solution away: x / two"),
+    ("What is one", "Because " * 50 + "what is one", "ex-why: its hint has 56 words, at most"),
+]
+
+
+@pytest.mark.parametrize(("said", "instead", "complaint"), SPOILT, ids=range(len(SPOILT)))
+def test_a_form_that_is_spoilt_is_named(said, instead, complaint):
+    good = jupytext.reads(CHAPTER, fmt="md:myst")
+    assert problems_of_form(good) == []
+    assert CHAPTER.count(said) == 1, said
+    spoilt = jupytext.reads(CHAPTER.replace(said, instead), fmt="md:myst")
+    assert complaint in "\n".join(problems_of_form(spoilt))
+
+
 def states(copy, text):
     return {exercise.label: exercise.state for exercise in progress_of(copy, asked_by(read_text(text)))}
 
@@ -108,7 +194,9 @@ def test_a_copy_keeps_the_chapter_and_leaves_the_solutions_out(book):
     assert "secret" not in whole
     assert "x / two" not in whole
     assert "two = 2" in whole
-    assert "### Half\n\nWrite `half`." in whole
+    assert "### Half\n\n*Write · easy · 2 minutes*\n\nWrite `half`." in whole
+    assert "<details><summary>Hint</summary>\n\nWhich operation undoes a product?\n\n</details>" in whole
+    assert "{hint}" not in whole
     assert whole.endswith("## Sources\n\nNone.")
     assert cell_of(copy, ANSWER, "ex-half").source.startswith("def half(x):")
     assert "check(half)" in cell_of(copy, CHECK, "ex-half").source
@@ -116,12 +204,14 @@ def test_a_copy_keeps_the_chapter_and_leaves_the_solutions_out(book):
 
 @pytest.mark.parametrize("text", texts(), ids=lambda text: text.stem)
 def test_no_solution_of_the_book_is_in_its_copy(text):
-    chapter = read_text(text)
+    chapter = chapter_of(text)
     copy = copy_of(chapter, checks_of_the_book())
     asked = [exercise.label for exercise in asked_by(chapter)]
     assert all(asked)
     assert [cell.metadata[ANSWER] for cell in copy.cells if ANSWER in cell.metadata] == asked
-    assert "{solution" not in "".join(cell.source for cell in copy.cells)
+    prose = [cell.source for cell in copy.cells if cell.cell_type == "markdown"]
+    assert not re.search(r"\{(?:solution|hint)", "".join(prose))
+    assert [cell for cell in prose if len(re.findall(r"^```", cell, re.MULTILINE)) % 2] == [], "a fence is left open"
     inside, code = False, []
     for cell in chapter.cells:
         if cell.cell_type == "markdown":
@@ -134,7 +224,7 @@ def test_no_solution_of_the_book_is_in_its_copy(text):
 
 def test_every_exercise_with_a_check_gets_it():
     checks = checks_of_the_book()
-    copies = [copy_of(read_text(text), checks) for text in texts()]
+    copies = [copy_of(chapter_of(text), checks) for text in texts()]
     assert {cell.metadata[CHECK] for copy in copies for cell in copy.cells if CHECK in cell.metadata} == set(checks)
 
 
@@ -158,6 +248,7 @@ def test_progress_open_written_done(book):
     cell_of(copy, ANSWER, "ex-half").source = "def half(x):\n    return x // 2"
     cell_of(copy, ANSWER, "ex-why").source = "# because"
     assert states(copy, text) == {"ex-half": "written", "ex-why": "written"}
+    assert sum(exercise.minutes for exercise in progress_of(copy, asked_by(read_text(text)))) == 0
     check = cell_of(copy, CHECK, "ex-half")
     check.outputs = [nbformat.v4.new_output("error", ename="AssertionError", evalue="right", traceback=[])]
     assert states(copy, text)["ex-half"] == "written"
@@ -177,7 +268,7 @@ def test_an_exercise_that_came_later_is_new_and_a_broken_copy_is_told(book):
     make(root)
     made = copy_for(text, root)
     text.write_text(CHAPTER.replace("ex-why", "ex-because").replace("sol-why", "sol-because"), encoding="utf-8")
-    assert any("1 open, 1 new" in line for line in report(root))
+    assert any(line.endswith("1 open, 1 new · 7 minutes") for line in report(root))
     made.write_text("{", encoding="utf-8")
     assert any("cannot be read" in line for line in report(root))
 
@@ -204,8 +295,7 @@ def test_the_functions_are_asked_for_and_a_right_one_is_done():
         kept += [cell_of(notebook, ANSWER, name), cell_of(notebook, CHECK, name)]
     notebook.cells = kept
     execute(notebook, folder=ROOT)
-    asked = [Exercise(name, name, task.text, task.stub) for name, task in exercises.items()]
-    found = {exercise.label: exercise.state for exercise in progress_of(notebook, asked)}
+    found = {exercise.label: exercise.state for exercise in progress_of(notebook, functions_asked_for())}
     assert found["softmax"] == "done"
     assert found["softmax_backward"] == "written"
     assert found["rotary"] == "new"

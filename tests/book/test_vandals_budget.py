@@ -180,6 +180,14 @@ def solve_at_length(notebook):
     replace_in_prose(notebook, "The last weight,", WORDS * 5 + "The last weight,")
 
 
+def hint_at_length(notebook):
+    replace_in_prose(notebook, "Row 1 is", WORDS * 5 + "Row 1 is")
+
+
+def estimate_at_length(notebook):
+    replace_in_prose(notebook, "*Predict · easy", "*Predict · easy · 2 minutes*\n" * 800 + "*Predict · easy")
+
+
 def cite_at_length(notebook):
     notebook.cells.append(nbformat.v4.new_markdown_cell(f"- {WORDS * 5}"))  # the last section is Sources
 
@@ -227,7 +235,7 @@ def test_more_than_the_budget_is_caught(good, vandal, name):
 @pytest.mark.parametrize(
     "change",
     [
-        *(solve_at_length, cite_at_length, fold_code, fold_the_answer),
+        *(solve_at_length, hint_at_length, estimate_at_length, cite_at_length, fold_code, fold_the_answer),
         *(speak_of_prediction, gate_a_solution, display_a_table),
     ],
 )

@@ -220,7 +220,7 @@ def only_tell(notebook):
 
 
 def unfold(notebook):
-    replace_in_prose(notebook, ":class: dropdown", ":class: note")
+    replace_in_prose(notebook, "{solution} ex-good\n:class: dropdown", "{solution} ex-good\n:class: note")
 
 
 def leave_unsolved(notebook):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from nbformat import NotebookNode
 
 from tests.book.prose import Bound, Formula, Hidden, Math, Paragraph, Words, read
+from tools.exercises import FORM
 
 # They hold the place of what is not words; none of them is a digit or a letter.
 HIDDEN, BOUND = "\N{OBJECT REPLACEMENT CHARACTER}", "\N{REPLACEMENT CHARACTER}"
@@ -175,7 +176,8 @@ def problems_of_notebook(notebook: NotebookNode) -> list[str]:
 
 def _problems(sources: Iterable[str], can_bind: bool = True) -> list[str]:
     problems = []
-    parts = [part for source in sources for part in read(source)]
+    # How long an exercise takes is an estimate; no code computes it.
+    parts = [part for source in sources for part in read(FORM.sub("", source))]
     sections = [place for place, part in enumerate(parts) if isinstance(part, Paragraph) and part.heading == 2]
     # What the sources say stands in the last section, and nowhere else.
     sources_begin = sections[-1] if sections and parts[sections[-1]].text == "Sources" else len(parts)
