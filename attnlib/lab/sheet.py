@@ -1,7 +1,9 @@
 """One head of attention on a sheet of paper, exact as far as it goes: fractions, and powers of e."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from fractions import Fraction
+from functools import partial
 from math import isqrt
 
 import numpy as np
@@ -12,24 +14,29 @@ from attnlib.lab.tables import draw_table, two_panels
 
 __all__ = ["draw_sheet", "in_powers"]
 
+WIDE = 1.7  # units: room for the name of a token, in small letters
+
 
 def in_powers(exponents: Iterable[Fraction], factors: Iterable[int] | None = None) -> str:
     """Return a sum of powers of e, each times a factor, as one writes it; for matplotlib's mathematics.
 
     Args:
-        exponents: of e, in their order.
+        exponents: of e; equal ones are counted together, at the place of the first.
         factors: whole numbers that are not negative, one for each power. Default: all 1.
 
     >>> from fractions import Fraction
     >>> from attnlib.lab.sheet import in_powers
     >>> in_powers([Fraction(2), Fraction(0), Fraction(1, 2)])
     '$e^{2} + 1 + e^{1/2}$'
-    >>> in_powers([Fraction(1), Fraction(0), Fraction(2)], [2, 3, 0])
-    '$2e + 3$'
+    >>> in_powers([Fraction(1), Fraction(1), Fraction(2)], [2, 3, 0])
+    '$5e$'
     """
     exponents = list(exponents)
     factors = [1] * len(exponents) if factors is None else factors
-    return f"${' + '.join(_term(n, z) for n, z in zip(factors, exponents, strict=True) if n)}$"
+    counts: Counter[Fraction] = Counter()
+    for factor, exponent in zip(factors, exponents, strict=True):
+        counts[exponent] += factor
+    return f"${' + '.join(_term(count, exponent) for exponent, count in counts.items() if count)}$"
 
 
 def _term(factor: int, exponent: Fraction) -> str:
@@ -46,7 +53,7 @@ def draw_sheet(
     value: np.ndarray,
     filled: Collection[int],
 ) -> None:
-    """Draw all that leads from tokens to the output, in a new figure; what is given is tinted.
+    """Draw all that leads from tokens to the output, in a new figure; what is given is tinted, steps are numbered.
 
     There is room for three tokens, with four numbers in each and in a key, and two in a value.
 
@@ -75,18 +82,19 @@ def draw_sheet(
     scores = query @ key.T
     scaled = [[Fraction(int(score), root) for score in row] for row in scores]
     weights = reference.attention_weights(query.astype(float), key.astype(float))
-    left, right = two_panels(height=14.5, unit=0.231)
-    draw_table(left, (2.1, -9.1), x, "$X$", tint=TINTS[0], rows=tokens)
-    draw_table(left, (6.5, -3.6), wq, "$W_Q$", tint=TINTS[1])
-    draw_table(left, (6.5, -9.1), query, "$Q = XW_Q$", filled=filled)
-    draw_table(left, (10.9, -3.6), key.T, r"$K^\top$", tint=TINTS[1], columns=tokens)
-    draw_table(left, (10.9, -9.1), scores, r"$QK^\top$", filled=filled)
     powers, sums = [[in_powers([z]) for z in row] for row in scaled], [[in_powers(row)] for row in scaled]
     mixed = [[in_powers(row, column) for column in value.T] for row in scaled]
-    draw_table(right, (2.1, -2.2), scaled, r"$QK^\top\!/\sqrt{d_k}$", width=1.2, rows=tokens, filled=filled)
-    draw_table(right, (9.93, -2.2), value, "$V$", width=3, tint=TINTS[1], rows=tokens)
-    draw_table(right, (2.1, -6.7), powers, "powers of $e$", width=1.2, rows=tokens, filled=filled)
-    draw_table(right, (5.76, -6.7), sums, "their sum", width=4.11, filled=filled)
-    draw_table(right, (9.93, -6.7), mixed, "powers · $V$", width=3, filled=filled)
-    draw_table(right, (2.1, -11.2), weights, "weights", width=1.7, rows=tokens, filled=filled)
-    draw_table(right, (9.93, -11.2), weights @ value.astype(float), "output", width=3, filled=filled)
+    draw_pairs = partial(draw_table, columns=tokens, width=WIDE, filled=filled)  # a column for each key
+    left, right = two_panels(height=18, unit=0.231)
+    draw_table(left, (2, -9.4), x, "$X$", tint=TINTS[0], rows=tokens)
+    draw_table(left, (6.3, -2.4), wq, "$W_Q$", tint=TINTS[1])
+    draw_table(left, (6.3, -9.4), query, "① $Q = XW_Q$", filled=filled)
+    draw_table(left, (10.6, -2.4), key.T, r"$K^\top$", tint=TINTS[1], columns=tokens, width=WIDE)
+    draw_pairs(left, (10.6, -9.4), scores, r"② $QK^\top$")
+    draw_pairs(left, (10.6, -14.9), scaled, r"③ $QK^\top\!/\sqrt{d_k}$", rows=tokens)
+    draw_pairs(right, (2, -2.4), powers, "④ powers of $e$", rows=tokens)
+    draw_table(right, (8.6, -2.4), sums, "their sum", width=5.4, filled=filled)
+    draw_pairs(right, (2, -8.7), weights, "weights", rows=tokens)
+    draw_table(right, (11.2, -8.7), value, "$V$", width=WIDE, tint=TINTS[1], rows=tokens)
+    draw_table(right, (2, -14.9), mixed, "⑤ powers · $V$", width=3.6, rows=tokens, filled=filled)
+    draw_table(right, (11.2, -14.9), weights @ value.astype(float), "output", width=2.2, filled=filled)

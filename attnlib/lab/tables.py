@@ -60,7 +60,7 @@ def draw_table(
         width: of a cell.
         tint: the colour of the cells.
         rows: R names, left of the table. Default: none.
-        columns: C names, between title and table, turned. Default: none.
+        columns: C names, between title and table, in small letters. Default: none.
         filled: the rows whose entries are written; the others are left empty. Default: all.
 
     Raises:
@@ -81,13 +81,11 @@ def draw_table(
         if len(names) not in (0, count):
             raise ValueError(f"{name}: expected {count} names, or none, got {len(names)}")
     left, top = corner
-    longest = max((len(name) for name in columns), default=0)
-    middle = left + width * cells.shape[1] / 2
-    ax.text(middle, top + 0.2 + 0.42 * longest, title, ha="center", va="bottom")
+    ax.text(left + width * cells.shape[1] / 2, top + (1.1 if columns else 0.2), title, ha="center", va="bottom")
     for row, name in enumerate(rows):
-        ax.text(left - GAP, top - row - LINE, name, ha="right", va="center")
+        ax.text(left - GAP, top - row - LINE, name, ha="right", va="center", fontsize=10)
     for column, name in enumerate(columns):
-        ax.text(left + width * (column + 0.5), top + 0.2, name, ha="center", va="bottom", rotation=90)
+        ax.text(left + width * (column + 0.5), top + 0.2, name, ha="center", va="bottom", fontsize=9)
     for (row, column), text in np.ndenumerate(cells):
         place = (left + width * column, top - row - 1)
         ax.add_patch(Rectangle(place, width, 1, facecolor=tint, edgecolor="0.55", linewidth=0.7))

@@ -103,7 +103,7 @@ None.
 """
 CHECKS = {"ex-half": ("halves_check", "half")}
 # Pages whose exercises get their form elsewhere at this moment.
-TO_COME = {"1_concepts/soft_lookup", "2_algorithm/positions", "3_mathematics/worked_example", "6_tools/paper"}
+TO_COME = {"2_algorithm/positions", "6_tools/paper"}
 
 
 def page_of(text):

@@ -64,16 +64,16 @@ def test_rows_that_are_not_filled_have_cells_and_names():
 
 def test_names_stand_beside_their_rows_above_their_columns_and_below_the_title():
     ax, _ = two_panels(height=9, unit=0.25)
-    draw_table(ax, (4, -4), np.zeros((2, 3), int), "title", width=2, rows=["up", "down"], columns=["x", "longer", "z"])
+    draw_table(ax, (4, -4), np.zeros((2, 3), int), "title", width=2, rows=["up", "down"], columns=["x", "long", "z"])
     ax.figure.draw_without_rendering()
     boxes = {name: text.get_window_extent().transformed(ax.transData.inverted()) for name, text in named(ax).items()}
     for row, name in enumerate(["up", "down"]):
         assert boxes[name].x1 < 4
         assert -5 - row < boxes[name].y0 < boxes[name].y1 < -4 - row
-    for column, name in enumerate(["x", "longer", "z"]):
+    for column, name in enumerate(["x", "long", "z"]):
         assert 4 + 2 * column < boxes[name].x0 < boxes[name].x1 < 6 + 2 * column
         assert boxes[name].y0 > -4
-    assert boxes["title"].y0 >= boxes["longer"].y1
+    assert boxes["title"].y0 >= boxes["long"].y1
     assert (boxes["title"].x0 + boxes["title"].x1) / 2 == pytest.approx(7, abs=0.1)
 
 
@@ -111,6 +111,9 @@ def test_what_makes_no_table_is_said_before_anything_is_drawn(entries, names, me
         ([Fraction(3, 2), 0, 1], None, "$e^{3/2} + 1 + e$"),
         ([2, 0, 1], [2, 0, 1], "$2e^{2} + e$"),
         ([2, 0, 1], [0, 1, 3], "$1 + 3e$"),
+        ([1, Fraction(1, 2), 1], None, "$2e + e^{1/2}$"),
+        ([1, 0, 1], [2, 1, 3], "$5e + 1$"),
+        ([1, 0, 1], [0, 1, 3], "$3e + 1$"),
     ],
 )
 def test_sums_of_powers_as_one_writes_them(exponents, factors, expected):
@@ -122,9 +125,9 @@ def test_a_factor_for_each_power():
         in_powers([Fraction(1), Fraction(2)], [1])
 
 
-def drawn_sheet(filled, dtype=int):
+def drawn_sheet(filled, dtype=int, head=0):
     example = three_tokens()
-    x, head = example.x.astype(dtype), example.heads[0]
+    x, head = example.x.astype(dtype), example.heads[head]
     draw_sheet(example.tokens, x, head.wq, x @ head.wk, x @ head.wv, filled)
     return plt.gcf().axes
 
@@ -134,20 +137,43 @@ def test_the_row_of_chase_by_hand():
     left, right = drawn_sheet([1])
     exp = np.exp([2.0, 0.0, 1.0])
     weights = exp / exp.sum()
-    assert [text for (_, bottom, _), text in cells(left).items() if bottom == -11.1] == [*"0100", *"2000", *"402"]
+    assert [text for (_, bottom, _), text in cells(left).items() if bottom == -11.4] == [*"0100", *"2000", *"402"]
+    assert [text for (_, bottom, _), text in cells(left).items() if bottom < -12.4 and text] == [*"201"]
     assert [text for text in cells(right).values() if text] == [
-        *"201",
-        *"200112",
         "$e^{2}$",
         "$1$",
         "$e$",
         "$e^{2} + 1 + e$",
+        *(f"{weight:.2f}" for weight in weights),
+        *"200112",
         "$2e^{2} + e$",
         "$1 + 2e$",
-        *(f"{weight:.2f}" for weight in weights),
         f"{2 * weights[0] + weights[2]:.2f}",
         f"{weights[1] + 2 * weights[2]:.2f}",
     ]
+
+
+def test_where_two_keys_score_alike_the_sum_counts_their_powers_together():
+    """The row of *cats* in head 1, by hand: powers e, e, √e; the second column of V is 2, 0, 1."""
+    shown = list(cells(drawn_sheet([0], head=1)[1]).values())
+    assert shown.count("$2e + e^{1/2}$") == 2  # the sum, and the second output before it is divided
+    assert "1.00" in shown
+
+
+@pytest.mark.parametrize("head", [0, 1])
+def test_the_sheet_keeps_to_its_boxes(head):
+    """What stands in a cell is no wider than the cell, and nothing is written outside of the panels."""
+    for ax in drawn_sheet(range(3), head=head):
+        ax.figure.draw_without_rendering()
+        places = [text.get_window_extent().transformed(ax.transData.inverted()) for text in ax.texts]
+        assert all(ax.get_xlim()[0] <= box.x0 and box.x1 <= ax.get_xlim()[1] for box in places)
+        assert all(ax.get_ylim()[0] <= box.y0 and box.y1 <= ax.get_ylim()[1] for box in places)
+        for patch in ax.patches:
+            (left, bottom), width = patch.get_xy(), patch.get_width()
+            for text, box in zip(ax.texts, places, strict=True):
+                x, y = text.get_position()
+                if left < x < left + width and bottom < y < bottom + patch.get_height():
+                    assert left < box.x0 < box.x1 < left + width
 
 
 def test_a_sheet_of_fractions_is_a_sheet_of_whole_numbers():
