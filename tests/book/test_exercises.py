@@ -102,8 +102,6 @@ A secret reason.
 None.
 """
 CHECKS = {"ex-half": ("halves_check", "half")}
-# Pages whose exercises get their form elsewhere at this moment.
-TO_COME = {"1_concepts/soft_lookup", "2_algorithm/positions", "3_mathematics/worked_example"}
 
 
 def page_of(text):
@@ -116,8 +114,7 @@ def part_of(text):
 
 chapter_of = cache(read_text)
 WITH_EXERCISES = [text for text in texts() if "{exercise" in text.read_text("utf-8")]
-FORMED = [text for text in WITH_EXERCISES if page_of(text) not in TO_COME]
-PARTS = sorted({*map(part_of, FORMED)} - {*map(part_of, set(WITH_EXERCISES) - set(FORMED))} - {"reference"})
+PARTS = sorted({*map(part_of, WITH_EXERCISES)} - {"reference"})
 
 
 @pytest.fixture
@@ -142,7 +139,7 @@ def test_the_form_of_an_exercise_is_read():
     assert half.text.startswith("*Write · easy · 2 minutes*\n\nWrite `half`.")
 
 
-@pytest.mark.parametrize("text", FORMED, ids=page_of)
+@pytest.mark.parametrize("text", WITH_EXERCISES, ids=page_of)
 def test_every_exercise_of_the_book_has_its_form(text):
     problems = problems_of_form(chapter_of(text))
     assert not problems, f"{page_of(text)}:\n" + "\n".join(problems)
