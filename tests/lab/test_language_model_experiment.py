@@ -1,4 +1,4 @@
-"""The language model, counts and the GRU: all stored, of equal size, counts made again; what the page claims holds."""
+"""The language model, its smaller kin, counts and the GRU: all stored, counts made again; the page's claims hold."""
 
 import pytest
 import torch
@@ -10,13 +10,14 @@ from attnlib.lab.models import count_parameters
 
 ROWS = stored.load("language_model")["rows"]
 COUNTS = {int(order): bits for order, bits in ROWS["counts"]["bits"].items()}
-OURS, GRUS = ([run["bits"] for run in ROWS[row]["seeds"]] for row in ("attention", "GRU"))
+TRAINED = ("attention", "GRU", "one layer", "no attention")
+OURS, GRUS, ONE, NONE = ([run["bits"] for run in ROWS[row]["seeds"]] for row in TRAINED)
 
 
 def test_every_row_is_stored_with_every_seed():
     assert list(ROWS) == list(experiment.ROWS)
     assert len(experiment.SEEDS) >= 3
-    for row in ("attention", "GRU"):
+    for row in TRAINED:
         assert [run["seed"] for run in ROWS[row]["seeds"]] == list(experiment.SEEDS)
         assert ROWS[row]["steps"] == experiment.STEPS
     assert list(COUNTS) == list(experiment.ORDERS)
@@ -48,7 +49,8 @@ def test_the_rival_is_of_equal_size_whatever_is_chosen():
     size = count_parameters(experiment.decoder_only())
     for num_layers in experiment.GRIDS["GRU"]["num_layers"]:
         assert count_parameters(experiment.recurrent(num_layers)) == pytest.approx(size, rel=0.02)
-    assert [size, count_parameters(experiment.recurrent())] == [ROWS[row]["parameters"] for row in ("attention", "GRU")]
+    for row in TRAINED:
+        assert count_parameters(experiment.MAKE[row]()) == ROWS[row]["parameters"]
 
 
 def test_counts_come_out_again():
@@ -62,6 +64,39 @@ def test_attention_beats_the_gru_and_the_gru_the_best_counts():
     assert COUNTS[3] < COUNTS[2] < COUNTS[1]
     assert max(OURS) < min(GRUS)
     assert max(GRUS) < COUNTS[5]
+
+
+def test_each_layer_of_attention_buys_something():
+    """With every seed, as the page says; and without attention, counts are better."""
+    assert max(OURS) < min(ONE)
+    assert max(ONE) < min(NONE)
+    assert min(NONE) > COUNTS[5]
+
+
+def test_without_attention_a_layer_is_the_same_but_for_attention():
+    """It says what the whole model says whose attention adds zero; and it reads the newest token alone."""
+    torch.manual_seed(0)
+    alone = experiment.decoder_only(kind=experiment.WithoutAttention).double().eval()
+    whole = experiment.decoder_only().double().eval()
+    missing, unexpected = whole.load_state_dict(alone.state_dict(), strict=False)
+    assert {name.split(".")[2] for name in missing} == {"wq", "wk", "wv", "fc", "norm"}
+    assert not unexpected
+    tokens = torch.arange(35).view(5, 7)
+    assert not torch.allclose(alone(tokens), whole(tokens))
+    for layer in whole.layers:
+        torch.nn.init.zeros_(layer.fc.weight)
+    assert torch.allclose(alone(tokens), whole(tokens))
+    assert torch.allclose(alone(tokens)[:, 4], alone(tokens[:, 4:5])[:, 0])
+
+
+def test_what_is_left_out_is_trained_as_the_whole(monkeypatch):
+    asked = []
+    monkeypatch.setattr(experiment, "fit", lambda name, seed, **how: asked.append(how))
+    monkeypatch.setattr(experiment, "bits", lambda model: 0.0)
+    for row in TRAINED:
+        experiment.run(row, 0)
+    ours, gru, one, none = asked
+    assert ours == one == none != gru
 
 
 def test_a_run_is_the_same_again_and_leaves_the_default_dtype():
