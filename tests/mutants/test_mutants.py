@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SURVIVORS = tomllib.loads((ROOT / "tests" / "mutants" / "survivors.toml").read_text("utf-8")).get("survivor", [])
+SURVIVORS = tomllib.loads((ROOT / "tests" / "mutants" / "survivors.toml").read_text("utf-8"))["survivor"]
 HALVES = '''"""Halves."""
 def half(x: int | None, *, up: bool = False) -> int | None:
     """Return x / 2 or more."""

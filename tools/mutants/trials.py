@@ -3,6 +3,7 @@
 import gc
 import hashlib
 import json
+import math
 import os
 import resource
 import shutil
@@ -21,7 +22,8 @@ import torch._dynamo  # noqa: F401 - so that a fork has it
 from coverage import CoverageData
 from tqdm import tqdm
 
-SECONDS = 120  # of tests against one mutant, as long as they take on the package as it is; the fastest are taken
+SECONDS = 30  # of tests against one mutant, as long as they take on the package as it is; the fastest are taken
+LIMIT = 20  # seconds to load the tests, and for each of them, beside ten times what it takes
 MEMORY = 16 * 2**30  # bytes of addresses; a mutant that doubles a size for ever must not take the machine down
 PRELOADED = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"
 ARGUMENTS = ("-x", "-q", "-p", "no:cacheprovider", "-o", "addopts=", "-W", PRELOADED, "--doctest-modules")
@@ -32,10 +34,14 @@ def digest(paths: list[Path]) -> str:
 
 
 class Chosen:
-    """Plugin of pytest: the tests with these names, in this order; or all. It notes the seconds, and what failed."""
+    """Plugin of pytest: these tests, in this order, each with a time limit; or all. It notes how long, and what failed.
 
-    def __init__(self, names: list[str] | None) -> None:
-        self.rank = names and {name: rank for rank, name in enumerate(names)}
+    Args:
+        expected: how many seconds each test takes on the package as it is.
+    """
+
+    def __init__(self, expected: dict[str, float] | None) -> None:
+        self.expected = expected
         self.seconds: dict[str, float] = {}
         self.failed: list[str] = []
 
@@ -46,8 +52,13 @@ class Chosen:
         hypothesis.settings.load_profile("mutants")
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        if self.rank is not None:
-            items[:] = sorted((i for i in items if i.nodeid in self.rank), key=lambda item: self.rank[item.nodeid])
+        if self.expected is not None:
+            rank = {name: place for place, name in enumerate(self.expected)}
+            items[:] = sorted((item for item in items if item.nodeid in rank), key=lambda item: rank[item.nodeid])
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        if self.expected is not None:
+            signal.alarm(math.ceil(LIMIT + 10 * self.expected[nodeid]))  # it ends the process
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:  # the mutant cannot be imported
@@ -79,7 +90,7 @@ class Bench:
             known = store / f"{name.replace('/', '-')}-{digest([path, *shared])}.coverage"
             if not known.exists():
                 status, noted = self._run(
-                    ["-p", "pytest_cov", "--cov=attnlib", "--cov-context=test", "--cov-report=", name], None, limit=0
+                    ["-p", "pytest_cov", "--cov=attnlib", "--cov-context=test", "--cov-report=", name], None
                 )
                 if status not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
                     sys.exit(f"{name} fails before any change: {noted['failed'] or status}")
@@ -93,10 +104,11 @@ class Bench:
                 for row, tests in coverage.contexts_by_lineno(source).items():
                     self.running[module, row].update(test.partition("|")[0] for test in tests)
 
-    def tests_of(self, module: str, row: int) -> list[str]:
-        """Return the tests to run for a line, in order: those that run it, the fastest first, then the mirrored ones.
+    def tests_of(self, module: str, row: int) -> list[dict[str, float]]:
+        """Return the tests to run for a line, with their seconds, file by file: the mirrored file first, then by size.
 
-        The others because code that torch compiles, or that another process runs, is not seen running.
+        They are those that run the line, the fastest ones of them, and all of the mirrored file, because code that
+        torch compiles, or that another process runs, is not seen running.
         """
         path = Path(module)
         mirrored = (f"tests/{path.parent / f'test_{path.name}.py'}::", f"attnlib/{module}.py::")
@@ -107,27 +119,26 @@ class Bench:
         held = [name for name in self.seconds if name in running or name.startswith(mirrored)]
         held.sort(key=lambda name: (name not in running, self.seconds[name]))
         total = list(accumulate(self.seconds[name] for name in held))
-        return held[: bisect_right(total, SECONDS)]
+        files: dict[str, dict[str, float]] = defaultdict(dict)
+        for name in held[: bisect_right(total, SECONDS)]:
+            files[name.partition("::")[0]][name] = self.seconds[name]
+        return [files[name] for name in sorted(files, key=lambda name: (f"{name}::" != mirrored[0], -len(files[name])))]
 
     def killer(self, module: str, row: int, text: str) -> str | None:
         """Return the test that notices that a module's text was changed at this row, or None."""
         path = self.folder / "attnlib" / f"{module}.py"
-        tests = self.tests_of(module, row)
-        if not tests:
-            return None
         source = path.read_text("utf-8")
         path.write_text(text, "utf-8")
         try:
-            files = list(dict.fromkeys(name.partition("::")[0] for name in tests))
-            limit = 30 + 5 * round(sum(self.seconds[name] for name in tests))
-            status, noted = self._run(files, tests, limit)
+            for tests in self.tests_of(module, row):
+                status, noted = self._run([next(iter(tests)).partition("::")[0]], tests)
+                if status != 0:
+                    return noted["failed"][0] if noted["failed"] else f"the end of the process, {status}"  # or a limit
         finally:
             path.write_text(source, "utf-8")
-        if status == 0:
-            return None
-        return noted["failed"][0] if noted["failed"] else f"the end of the process, {status}"  # the alarm's too
+        return None
 
-    def _run(self, arguments: list[str], names: list[str] | None, limit: int) -> tuple[int, dict]:
+    def _run(self, arguments: list[str], expected: dict[str, float] | None) -> tuple[int, dict]:
         """Run pytest in a fork; return its exit status, negative for a signal, and what was noted."""
         note = self.folder / "note.json"
         note.unlink(missing_ok=True)
@@ -135,18 +146,20 @@ class Bench:
         child = os.fork()
         if child == 0:
             try:
-                os._exit(self._in_the_fork(arguments, names, limit, note))
+                os._exit(self._in_the_fork(arguments, expected, note))
             finally:
                 os._exit(pytest.ExitCode.INTERNAL_ERROR)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        with suppress(ProcessLookupError):
-            os.killpg(child, signal.SIGKILL)
+        try:
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(child, signal.SIGKILL)
         return status, json.loads(note.read_text()) if note.exists() else {"seconds": {}, "failed": []}
 
-    def _in_the_fork(self, arguments: list[str], names: list[str] | None, limit: int, note: Path) -> int:
+    def _in_the_fork(self, arguments: list[str], expected: dict[str, float] | None, note: Path) -> int:
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # nbval alone takes seconds to load
         os.setsid()  # what the tests start ends with them
-        signal.alarm(limit)
+        signal.alarm(0 if expected is None else LIMIT)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
@@ -154,7 +167,7 @@ class Bench:
         os.chdir(self.folder)
         sys.path[0] = str(self.folder)
         sys.dont_write_bytecode = True
-        chosen = Chosen(names)
+        chosen = Chosen(expected)
         status = pytest.main([*ARGUMENTS, *arguments], plugins=[chosen])
         note.write_text(json.dumps({"seconds": chosen.seconds, "failed": chosen.failed}))
         return status
