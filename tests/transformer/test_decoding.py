@@ -294,6 +294,33 @@ def test_a_penalty_that_is_no_number_of_a_length_is_refused_before_the_model_run
         beam_search(model, SOURCE, max_length=6, length_penalty=str, **OPTIONS)
 
 
+class Written(torch.nn.Module):
+    """Writes these tokens (B, T), whatever it is given, and counts how many it was asked to go on from."""
+
+    target_vocab = VOCAB
+
+    def __init__(self, tokens):
+        super().__init__()
+        self.tokens, self.appended = tokens, 0
+
+    def begin(self, source, *, max_length):
+        return self
+
+    @property
+    def logits(self):
+        return torch.nn.functional.one_hot(self.tokens[:, self.appended], VOCAB).double()
+
+    def append(self, tokens):
+        self.appended += 1
+
+
+def test_nothing_is_written_after_every_text_has_ended():
+    model = Written(torch.tensor([[2, END, 2, 2, 2], [3, 4, END, 3, 3]]))
+    found = greedy_search(model, SOURCE[:2], end=END, max_length=5)
+    assert [tokens.tolist() for tokens in found] == [[2], [3, 4]]
+    assert model.appended == 2
+
+
 def texts_of(kind):
     if kind is Transformer:
         return model_of(0).begin(SOURCE, start=START, max_length=6)

@@ -100,13 +100,15 @@ def function_of(node: NodeOrLeaf) -> str:
 def is_held_by_no_test(node: NodeOrLeaf) -> bool:
     """Say whether a node is part of a message, of an annotation, or of a signature for type checkers alone.
 
-    The ``*`` of a signature is none of these; cosmic-ray takes it for a product.
+    So is ``strict`` of ``zip``, which guards against our own mistakes. The ``*`` of a signature is none of these;
+    cosmic-ray takes it for a product.
     """
     if node.parent.type == "parameters":
         return True
     while parent := node.parent:
         if (
             parent.type == "fstring"
+            or (parent.type == "argument" and getattr(parent.children[0], "value", "") == "strict")
             or (parent.type == "annassign" and node is parent.children[1])
             or (parent.type == "tfpdef" and node is parent.children[2])
             or (parent.type == "funcdef" and node is parent.annotation)
