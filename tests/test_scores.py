@@ -47,6 +47,7 @@ def test_a_mask_takes_the_axes_of_the_scores(mask, scores, aligned):
     ("mask", "scores"),
     [
         (bools(B, L, S), (L, S)),
+        (bools(1, S), (L, S)),  # a mask of keys, perhaps
         (bools(H, L, S), (B, H, L, S)),
         (bools(B, B, L, S), (B, H, L, S)),
         (bools(11, 1, 1, S), (B, H, L, S)),

@@ -287,11 +287,13 @@ def test_a_penalty_that_is_no_number_is_refused():
         beam_search(model_of(0), SOURCE, max_length=6, length_penalty="0.6", **OPTIONS)
 
 
-def test_a_penalty_that_is_no_number_of_a_length_is_refused_before_the_model_runs():
+def test_a_penalty_that_is_no_finite_number_is_refused_before_the_model_runs():
     model = model_of(0)
     model.begin = None  # not reached
     with pytest.raises(TypeError, match="length_penalty: expected a function to numbers, got str of 1"):
         beam_search(model, SOURCE, max_length=6, length_penalty=str, **OPTIONS)
+    with pytest.raises(ValueError, match="length_penalty: expected finite numbers above 0, got inf of 1"):
+        beam_search(model, SOURCE, max_length=6, length_penalty=lambda length: math.inf, **OPTIONS)
 
 
 class Written(torch.nn.Module):
