@@ -49,6 +49,15 @@ def test_messages_and_annotations_are_left_alone_and_all_else_is_changed(tmp_pat
     assert {change.function for change in changes} == {"half"}
 
 
+def test_a_share_of_some_has_its_interval():
+    pytest.importorskip("cosmic_ray")
+    from tools.mutants.report import share
+
+    assert share(95, 100, of_all=True) == "95.0 %"
+    assert share(95, 100, of_all=False) == "95.0 % (88.8 to 97.8)"  # as scipy's Wilson interval
+    assert share(0, 0, of_all=False) == ""
+
+
 def test_a_mutant_is_killed_by_a_test_that_runs_its_line(tmp_path):
     pytest.importorskip("cosmic_ray")
     (tmp_path / "attnlib").mkdir()

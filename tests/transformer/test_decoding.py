@@ -331,6 +331,17 @@ def texts_of(kind):
 
 
 @torch.no_grad()
+def test_one_mask_for_all_sources_stays_when_texts_change_places():
+    model, rows, mask = model_of(0), torch.tensor([2, 0]), masks.padding([4])
+    texts = model.begin(SOURCE, start=START, max_length=6, source_mask=mask)
+    texts.reorder(rows)
+    straight = model.begin(SOURCE[rows], start=START, max_length=6, source_mask=mask)
+    for each in (texts, straight):
+        each.append(torch.tensor([2, 3]))
+    torch.testing.assert_close(texts.logits, straight.logits)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("kind", [Transformer, LanguageModel])
 @pytest.mark.parametrize(
     ("call", "wrong", "error", "message"),

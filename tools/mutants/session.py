@@ -63,10 +63,17 @@ def judged() -> set[Change]:
 def tried(modules: list[Module], sample: int | None, bench: Bench, tests: str) -> list[tuple[Module, str]]:
     """Return ``sample`` mutants, or all, by module and name; run those of which is not known what comes of them.
 
-    They are ordered by a hash, so that any beginning is a fair sample of all modules. A survivor is run again when the
-    tests are others, unless it was judged.
+    They are ordered by a hash, module beside module, so that any beginning is a fair sample of each. A survivor is run
+    again when the tests are others, unless it was judged.
     """
-    order = sorted((name, module) for module in modules for name in module.mutations)
+    order = [
+        (name, module)
+        for _, name, module in sorted(
+            ((place + 0.5) / len(module.mutations), name, module)
+            for module in modules
+            for place, name in enumerate(sorted(module.mutations))
+        )
+    ]
     counted: list[tuple[Module, str]] = []
     known = judged()
     with tqdm(total=min(sample or len(order), len(order)), unit="mutant") as bar:
