@@ -565,3 +565,13 @@ def test_a_mask_equals_itself_alone():
         mask = make()
         assert {mask: 1}[mask] == 1
         assert mask != make()
+
+
+FINAL = ["Causal", "SlidingWindow", "Padding", "Keys", "Documents", "Prefix", "FromTensor", "Both", "Either", "Not"]
+
+
+@pytest.mark.parametrize("kind", [*FINAL, "LastKeys"])
+def test_no_kind_of_mask_is_changed_by_a_subclass(kind):
+    """The kernels know what it opens, and would not ask the subclass."""
+    with pytest.raises(TypeError, match=f"Mine: expected no subclass of {kind}; make a subclass of Mask"):
+        type("Mine", (getattr(masks, kind),), {})

@@ -73,6 +73,14 @@ def test_a_kernel_drops_nothing_unless_it_is_told(kernel):
     assert_close(output, dense_attention(query, key, value, mask.dense(5, 7), 0.4))
 
 
+def test_a_single_query_reads_its_keys_in_however_many_places():
+    ids = (torch.arange(710) % 71).clamp(max=1)  # every 71st key is of document 0, and so is the query
+    ids[-1] = 0
+    mask = masks.documents(ids)
+    query, key, value = draw(1, 3, 1, D_K), draw(1, 3, 710, D_K), draw(1, 3, 710, 11)
+    assert_close(attention(query, key, value, mask), dense_attention(query, key, value, mask.dense(1, 710), D_K**-0.5))
+
+
 @pytest.mark.parametrize("long", [1, 2, 9])
 def test_no_tile_is_without_keys(long):
     """torch's kernel divides by their number, and ends the process."""

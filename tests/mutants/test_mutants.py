@@ -61,6 +61,7 @@ def test_a_share_of_some_has_its_interval():
 def test_a_mutant_is_killed_by_a_test_that_runs_its_line(tmp_path):
     pytest.importorskip("cosmic_ray")
     (tmp_path / "attnlib").mkdir()
+    (tmp_path / "attnlib" / "__init__.py").touch()
     (tmp_path / "tests").mkdir()
     (tmp_path / "attnlib" / "halves.py").write_text(HALVES)
     (tmp_path / "tests" / "test_halves.py").write_text(

@@ -37,12 +37,11 @@ def main() -> None:
         modules = [Module(name, stack) for name in asked.modules or core()]
         counted = tried(modules, asked.sample, bench, digest([*ROOT.glob("tests/*.py"), *files]))
         survivors = {module.change(name) for module, name in counted if not module.results[name].is_killed}
-        rows = report.table(modules, counted)
-    known = judged() & survivors
-    new = sorted(survivors - known)
-    print(rows, f"{len(survivors)} survive; {len(known)} of them are judged.", *map(report.entry, new), sep="\n\n")
+        rows = report.table(modules, counted, judged())
+    new = sorted(survivors - judged())
+    print(rows, f"{len(survivors)} survive; {len(new)} of them are not judged.", *map(report.entry, new), sep="\n\n")
     if not asked.modules:
-        (JUDGED.parent / "README.md").write_text(report.page(rows, known, new), "utf-8")
+        (JUDGED.parent / "README.md").write_text(report.page(rows, new), "utf-8")
 
 
 if __name__ == "__main__":

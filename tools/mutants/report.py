@@ -8,22 +8,26 @@ from tools.mutants.session import Module
 PAGE = """# What attnlib's tests notice
 
 `make mutants` wrote this. It breaks a source of attnlib's core by one small step, a mutant, and runs the tests: a
-mutant that fails one of them is killed. A source is named by the beginning of its SHA-256; where not all of its mutants
-were tried, the share has its 95 % interval (Wilson, 1927). Messages, annotations, protocols, and the numbers of
-`kernels/sizes`, which cost time alone, are left as they are.
+mutant that fails one of them is killed. The others survive. Those that were judged stand in `survivors.toml`, each with
+the reason why no test should hold it: it is equivalent, or costs time alone; the last column leaves them out.
+
+A source is named by the beginning of its SHA-256; where not all of its mutants were tried, shares have 95 % intervals
+(Wilson, 1927). Messages, annotations, protocols, and the numbers of `kernels/sizes`, which cost time alone, are left as
+they are. The tests were mended with what survived of this very sample, so of mutants that were not tried somewhat more
+survive.
 
 {table}
 
-Of the survivors, {known} were judged: `survivors.toml` says of each why no test should hold it. Not judged yet:
+Survivors that are not judged yet:
 
 {new}
 """
 Z = 1.96
 
 
-def page(rows: str, known: set[Change], new: list[Change]) -> str:
+def page(rows: str, new: list[Change]) -> str:
     """Return what is stored."""
-    return PAGE.format(table=rows, known=len(known), new="\n".join(f"- `{change}`" for change in new) or "none.")
+    return PAGE.format(table=rows, new="\n".join(f"- `{change}`" for change in new) or "none.")
 
 
 def entry(change: Change) -> str:
@@ -31,20 +35,26 @@ def entry(change: Change) -> str:
     return "\n".join(["[[survivor]]", *(f"{field} = {value!r}" for field, value in change._asdict().items())])
 
 
-def table(modules: list[Module], counted: list[tuple[Module, str]]) -> str:
-    """Return, for each module and for all, how many mutants there are, were tried, and were killed."""
-    rows = ["| module | source | mutants | tried | killed | share |", "|---|---|--:|--:|--:|---|"]
-    total = [0, 0, 0]
+def table(modules: list[Module], counted: list[tuple[Module, str]], known: set[Change]) -> str:
+    """Return, for each module and for all, how many mutants there are, were tried, were killed, and were judged."""
+    rows = [
+        "| module | source | mutants | tried | killed | judged | killed of tried | killed of the rest |",
+        "|---|---|--:|--:|--:|--:|---|---|",
+    ]
+    total = [0, 0, 0, 0]
     for module in modules:
         names = [name for owner, name in counted if owner is module]
-        numbers = [module.count, len(names), sum(module.results[name].is_killed for name in names)]
+        lived = [name for name in names if not module.results[name].is_killed]
+        judged = sum(module.change(name) in known for name in lived)
+        numbers = [module.count, len(names), len(names) - len(lived), judged]
         total = [a + b for a, b in zip(total, numbers, strict=True)]
-        rows.append(f"| {module.name} | {module.digest} | {_row(*numbers)} |")
+        rows.append(f"| {module.name} | `{module.digest}` | {_row(*numbers)} |")
     return "\n".join([*rows, f"| **all** | | {_row(*total)} |"])
 
 
-def _row(mutants: int, tried: int, killed: int) -> str:
-    return f"{mutants} | {tried} | {killed} | {share(killed, tried, of_all=tried == mutants)}"
+def _row(mutants: int, tried: int, killed: int, judged: int) -> str:
+    shares = (share(killed, some, of_all=tried == mutants) for some in (tried, tried - judged))
+    return " | ".join(map(str, (mutants, tried, killed, judged, *shares)))
 
 
 def share(killed: int, tried: int, of_all: bool) -> str:

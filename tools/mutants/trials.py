@@ -22,7 +22,7 @@ import torch._dynamo  # noqa: F401 - so that a fork has it
 from coverage import CoverageData
 from tqdm import tqdm
 
-SECONDS = 30  # of tests against one mutant, as long as they take on the package as it is; the fastest are taken
+SECONDS = 120  # of tests against one mutant, as long as they take on the package as it is; the fastest are taken
 LIMIT = 20  # seconds to load the tests, and for each of them, beside ten times what it takes
 MEMORY = 16 * 2**30  # bytes of addresses; a mutant that doubles a size for ever must not take the machine down
 PRELOADED = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"
@@ -111,7 +111,8 @@ class Bench:
         torch compiles, or that another process runs, is not seen running.
         """
         path = Path(module)
-        mirrored = (f"tests/{path.parent / f'test_{path.name}.py'}::", f"attnlib/{module}.py::")
+        names = f"tests/{path.parent / f'test_{path.name}.py'}", f"tests/test_{path.name}.py", f"attnlib/{module}.py"
+        mirrored = tuple(f"{name}::" for name in names)
         running = self.running[module, row] - {""}
         if not running:  # the line runs when the module is imported: whatever runs any line of it, or stands nearest
             running = set().union(*(tests for (name, _), tests in self.running.items() if name == module)) - {""}
@@ -122,7 +123,7 @@ class Bench:
         files: dict[str, dict[str, float]] = defaultdict(dict)
         for name in held[: bisect_right(total, SECONDS)]:
             files[name.partition("::")[0]][name] = self.seconds[name]
-        return [files[name] for name in sorted(files, key=lambda name: (f"{name}::" != mirrored[0], -len(files[name])))]
+        return [files[name] for name in sorted(files, key=lambda name: (name not in names, -len(files[name])))]
 
     def killer(self, module: str, row: int, text: str) -> str | None:
         """Return the test that notices that a module's text was changed at this row, or None."""
