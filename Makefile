@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help book serve notebooks test test-package bench experiments execute exercises lint clean
+.PHONY: help book serve notebooks test test-package bench experiments execute exercises mutants lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ exercises: .venv/ready  ## notebooks to write in, my-exercises/, and what is don
 
 execute: .venv/ready  ## run the notebooks anew from text/ and store their outputs
 	$(PY) tools/execute.py
+
+mutants: .venv/ready  ## break attnlib's core step by step, name what no test notices; SAMPLE=500 MODULES="masks"
+	$(PY) -m tools.mutants $(if $(SAMPLE),--sample $(SAMPLE)) $(MODULES)
 
 lint: .venv/ready  ## check the code, its format and its types
 	$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy

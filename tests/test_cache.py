@@ -910,6 +910,10 @@ def test_how_far_a_cache_under_a_window_can_be_cropped():
     assert cache.key.data_ptr() == place
     cache.crop(6)
     assert cache.append(*tokens(1))[0].shape[-2] == 4
+    wide = KVCache(window=7)
+    wide.append(*tokens(5))  # nothing is dropped yet, so any length will do
+    wide.crop(2)
+    assert len(wide) == 2
 
 
 def test_a_cache_says_what_it_holds():

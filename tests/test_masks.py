@@ -1,6 +1,7 @@
 """Masks against boolean arrays written out by hand, or built pair by pair."""
 
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -551,3 +552,26 @@ def test_keys_leave_the_batch_open_in_an_exported_graph(dtype):
     program = torch.export.export(Attend(), drawn(3, 7), dynamic_shapes=shapes)
     other = drawn(2, 11)
     assert_close(program.module()(*other), Attend()(*other))
+
+
+def test_a_mask_equals_itself_alone():
+    """So that it can be the key of a dict, whatever tensors it holds."""
+    ids, pairs = torch.tensor([0, 0, 1]), torch.ones(3, 3, dtype=torch.bool)
+    kinds = [
+        masks.causal, partial(masks.sliding_window, 2), partial(masks.padding, [3, 2]), partial(masks.documents, ids),
+        partial(masks.keys, pairs), partial(masks.prefix, 2), partial(masks.from_tensor, pairs),
+    ]  # fmt: skip
+    for make in [*kinds, lambda: masks.causal() & masks.prefix(2), lambda: ~masks.causal()]:
+        mask = make()
+        assert {mask: 1}[mask] == 1
+        assert mask != make()
+
+
+FINAL = ["Causal", "SlidingWindow", "Padding", "Keys", "Documents", "Prefix", "FromTensor", "Both", "Either", "Not"]
+
+
+@pytest.mark.parametrize("kind", [*FINAL, "LastKeys"])
+def test_no_kind_of_mask_is_changed_by_a_subclass(kind):
+    """The kernels know what it opens, and would not ask the subclass."""
+    with pytest.raises(TypeError, match=f"Mine: expected no subclass of {kind}; make a subclass of Mask"):
+        type("Mine", (getattr(masks, kind),), {})

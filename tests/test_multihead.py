@@ -636,7 +636,9 @@ def test_a_growing_cache_is_for_self_attention():
 @pytest.mark.parametrize("given_keys", [{"key": tokens(S)}, {"value": tokens(S)}])
 def test_a_remembered_cache_takes_no_keys(given_keys):
     layer = make()
-    memory = layer.remember(tokens(S))
+    memory, narrow = layer.remember(tokens(S)), draw(B, L, 2)
+    with NoArithmetic(), pytest.raises(ValueError, match=rf"query: expected .* got \({B}, {L}, 2\)"):
+        layer(narrow, cache=memory)
     with pytest.raises(ValueError, match=r"key: expected none beside a cache that remember\(\) made"):
         layer(tokens(), cache=memory, **given_keys)
 

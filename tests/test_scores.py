@@ -168,3 +168,9 @@ def test_a_kind_of_ones_own_is_told_the_example_and_the_head(leading):
     for b, example in enumerate(heads):
         for h, head in enumerate(example if leading else [example]):
             assert head.nonzero()[:, 1].tolist() == [(3 * b + h) % S] * L
+
+
+def test_one_row_is_no_mask_of_a_plain_matrix():
+    """(1, S) may be meant as a mask of keys; with one beside all axes of a batch there is no doubt."""
+    with pytest.raises(ValueError, match=r"mask: expected \(…, L, S\) = \(…, 5, 7\), got \(1, 7\); for a mask of keys"):
+        of(bools(1, S), (L, S))

@@ -106,15 +106,16 @@ def test_any_leading_axes(shape):
 @pytest.mark.parametrize("dropout_p", [0.0, 0.3])
 def test_tensors_need_not_lie_in_order(dropout_p):
     mask, L = masks.causal() & masks.padding([13, 5]), 13
-    straight = draw(2, 3, L, 5)
-    turned = straight.transpose(-1, -2).contiguous().transpose(-1, -2)
+    straight, expanded = draw(2, 3, L, 5), draw(2, 3, L, 1).expand(2, 3, L, 5)
+    turned, turned_too = (x.transpose(-1, -2).contiguous().transpose(-1, -2) for x in (straight, expanded))
     gradients = []
-    for x in (straight, turned):
+    for x, grad in ((straight, expanded.contiguous()), (turned, expanded), (straight, turned_too)):
         leaf = x.clone(memory_format=torch.preserve_format).requires_grad_()
         torch.manual_seed(1)
-        by_blocks(leaf, leaf, leaf, mask, 0.3, dropout_p, FEW).sum().backward()  # an expanded gradient
+        by_blocks(leaf, leaf, leaf, mask, 0.3, dropout_p, FEW).backward(grad)
         gradients.append(leaf.grad)
     assert_close(gradients[1], gradients[0])
+    assert_close(gradients[2], gradients[0])
 
 
 @pytest.mark.parametrize("scale", [-0.7, 0.0, 3.0])

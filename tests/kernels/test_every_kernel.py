@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnlib import attention, masks
+from attnlib.kernels import online
+from attnlib.kernels.choice import KERNELS
 from attnlib.kernels.plan import plan
 from attnlib.kernels.sizes import Sizes
-from tests.oracles import PATHS, dense_attention, draw, in_blocks
+from tests.oracles import PATHS, dense_attention, draw, in_blocks, open_scores
 from tests.random_masks import expressions
 from tests.tolerances import assert_close
 
@@ -61,6 +63,22 @@ def test_second_derivatives_where_a_block_of_queries_sees_nothing():
         found = twice(lambda some=some: in_blocks(x, x, x, mask, bias=some, scale=0.4))
         expected = twice(lambda some=some: PATHS["with weights"](x, x, x, mask, bias=some, scale=0.4))
         assert_close(found, expected)
+
+
+@pytest.mark.parametrize("kernel", [*KERNELS.values(), online.attend])
+def test_a_kernel_drops_nothing_unless_it_is_told(kernel):
+    query, key, value = draw(1, 3, 5, D_K), draw(1, 3, 7, D_K), draw(1, 3, 7, D_K)
+    mask = masks.causal()
+    output = kernel(query, key, value, open_scores(query, key, mask), scale=0.4)
+    assert_close(output, dense_attention(query, key, value, mask.dense(5, 7), 0.4))
+
+
+def test_a_single_query_reads_its_keys_in_however_many_places():
+    ids = (torch.arange(710) % 71).clamp(max=1)  # every 71st key is of document 0, and so is the query
+    ids[-1] = 0
+    mask = masks.documents(ids)
+    query, key, value = draw(1, 3, 1, D_K), draw(1, 3, 710, D_K), draw(1, 3, 710, 11)
+    assert_close(attention(query, key, value, mask), dense_attention(query, key, value, mask.dense(1, 710), D_K**-0.5))
 
 
 @pytest.mark.parametrize("long", [1, 2, 9])

@@ -287,11 +287,58 @@ def test_a_penalty_that_is_no_number_is_refused():
         beam_search(model_of(0), SOURCE, max_length=6, length_penalty="0.6", **OPTIONS)
 
 
+def test_a_penalty_that_is_no_finite_number_is_refused_before_the_model_runs():
+    model = model_of(0)
+    model.begin = None  # not reached
+    with pytest.raises(TypeError, match="length_penalty: expected a function to numbers, got str of 1"):
+        beam_search(model, SOURCE, max_length=6, length_penalty=str, **OPTIONS)
+    with pytest.raises(ValueError, match="length_penalty: expected finite numbers above 0, got inf of 1"):
+        beam_search(model, SOURCE, max_length=6, length_penalty=lambda length: math.inf, **OPTIONS)
+
+
+class Written(torch.nn.Module):
+    """Writes these tokens (B, T), whatever it is given, and counts how many it was asked to go on from."""
+
+    target_vocab = VOCAB
+
+    def __init__(self, tokens):
+        super().__init__()
+        self.tokens, self.appended = tokens, 0
+
+    def begin(self, source, *, max_length):
+        return self
+
+    @property
+    def logits(self):
+        return torch.nn.functional.one_hot(self.tokens[:, self.appended], VOCAB).double()
+
+    def append(self, tokens):
+        self.appended += 1
+
+
+def test_nothing_is_written_after_every_text_has_ended():
+    model = Written(torch.tensor([[2, END, 2, 2, 2], [3, 4, END, 3, 3]]))
+    found = greedy_search(model, SOURCE[:2], end=END, max_length=5)
+    assert [tokens.tolist() for tokens in found] == [[2], [3, 4]]
+    assert model.appended == 2
+
+
 def texts_of(kind):
     if kind is Transformer:
         return model_of(0).begin(SOURCE, start=START, max_length=6)
     model = LanguageModel(VOCAB, d_model=8, num_heads=2, d_ff=11, num_layers=2).double().eval()
     return model.begin(SOURCE, max_length=6, prompt_mask=torch.tensor([[1, 1, 1, 1, 1], [0, 0, 1, 1, 1], [1] * 5]))
+
+
+@torch.no_grad()
+def test_one_mask_for_all_sources_stays_when_texts_change_places():
+    model, rows, mask = model_of(0), torch.tensor([2, 0]), masks.padding([4])
+    texts = model.begin(SOURCE, start=START, max_length=6, source_mask=mask)
+    texts.reorder(rows)
+    straight = model.begin(SOURCE[rows], start=START, max_length=6, source_mask=mask)
+    for each in (texts, straight):
+        each.append(torch.tensor([2, 3]))
+    torch.testing.assert_close(texts.logits, straight.logits)
 
 
 @torch.no_grad()

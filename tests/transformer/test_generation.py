@@ -427,6 +427,7 @@ def test_learned_positions_last_for_the_longest_real_prompt():
         ({"prompt_mask": REAL.float()}, TypeError, "prompt_mask: expected bools, or whole .* got torch.float32"),
         ({"prompt_mask": REAL[:2]}, ValueError, r"prompt_mask: expected source's shape \(3, 5\), got \(2, 5\)"),
         ({"prompt_mask": [1]}, TypeError, "prompt_mask: expected a tensor, got list"),
+        ({"prompt_mask": REAL.to("meta")}, ValueError, "prompt_mask: expected source's device cpu, got meta"),
     ],
 )
 def test_what_does_not_fit_is_refused(search, arguments, error, message):

@@ -280,12 +280,14 @@ def test_a_decoder_layers_errors_come_before_any_arithmetic(arguments, error, me
 
 @pytest.mark.parametrize("norm_first", [False, True])
 def test_an_encoder_layers_errors_come_before_any_arithmetic(norm_first):
-    layer = EncoderLayer(**SIZES, norm_first=norm_first)
-    with NoArithmetic(), pytest.raises(ValueError, match=r"x: expected \(B, L, d_model = 21\)"):
-        layer(WIDER)
-    wrong = torch.ones(B, L, dtype=torch.bool)
-    with NoArithmetic(), pytest.raises(ValueError, match=r"mask: expected .*got \(2, 5\); for a mask of keys"):
-        layer(X, wrong)
+    for call in (EncoderLayer(**SIZES, norm_first=norm_first), Encoder(1, **SIZES, norm_first=norm_first)):
+        with NoArithmetic(), pytest.raises(ValueError, match=r"x: expected \(B, L, d_model = 21\)"):
+            call(WIDER)
+        with pytest.raises(TypeError, match="x: expected a tensor, got list"):
+            call(X.tolist())
+        wrong = torch.ones(B, L, dtype=torch.bool)
+        with NoArithmetic(), pytest.raises(ValueError, match=r"mask: expected .*got \(2, 5\); for a mask of keys"):
+            call(X, wrong)
 
 
 def test_an_error_leaves_the_cache_as_it_was():

@@ -474,11 +474,12 @@ def test_decoding_takes_a_mask_of_keys_only(rows):
 
 
 def test_a_mask_for_one_token_must_still_be_one_of_keys():
-    """With S = 1, a mask of other axes would fit the encoder by chance."""
-    one = torch.ones(1, 1, dtype=torch.bool)
+    """With S = 1, a mask of other axes would fit the encoder by chance, and with L = 1 the decoder too."""
+    one, model = torch.ones(1, 1, dtype=torch.bool), model_of()
     for mask in (one, one.expand(B, 1, 1)):
-        with pytest.raises(ValueError, match="source_mask: expected"):
-            model_of()(SOURCE[:, :1], TARGET, source_mask=mask)
+        for target in (TARGET, TARGET[:, :1]):
+            with pytest.raises(ValueError, match="source_mask: expected"):
+                model(SOURCE[:, :1], target, source_mask=mask)
 
 
 def test_a_wrong_mask_is_named():

@@ -103,6 +103,9 @@ def test_logits_that_are_no_numbers_are_refused(wrong):
         warp_logits(logits)
     with pytest.raises(ValueError, match="logits: expected rows whose largest is a finite number"):
         warp_logits(torch.full((ROWS, VOCAB), -math.inf))
+    logits[1] = -math.inf  # beside rows that are finite
+    with pytest.raises(ValueError, match="logits: expected rows whose largest is a finite number"):
+        warp_logits(logits)
 
 
 @pytest.mark.parametrize("temperature", [torch.finfo(torch.float32).tiny, 0.5, 1e38])
