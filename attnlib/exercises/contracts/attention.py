@@ -17,6 +17,12 @@ THREE = {
     "key": [[2.0, 1, 0], [-1, 2, 1], [1, 0, 2]],
     "value": [[1.0, 0, 2], [3, -1, 0], [0, 2, 1]],
 }
+# As many keys as columns hide that their numbers are taken for each other.
+TWO = {
+    "query": [[1.0, 2, -1], [0, 1, 2]],
+    "key": [[2.0, 1, 0], [-1, 2, 1], [1, 0, 2], [0, -1, 1]],
+    "value": [[1.0, 0, 2], [3, -1, 0], [0, 2, 1], [-1, 1, 1]],
+}
 ROW_WITHOUT = np.array([[True, False, True], [False, False, False], [True, True, False]])
 ROW_OPEN = np.array([[False, True, True], [True, True, True], [True, False, False]])
 SOME = np.array([[True, True, False], [False, True, True], [True, False, False]])
@@ -42,6 +48,7 @@ def attention_probes(seed: int) -> tuple[Probe, ...]:
     return (
         Probe("three tokens", few),
         Probe("three tokens, some closed", few | {"mask": SOME}),
+        Probe("two queries, four keys", {name: everywhere(rows) for name, rows in TWO.items()}),
         Probe("more keys than queries", primes),
         Probe("more keys than queries, some closed", primes | {"mask": open_}),
         Probe("a query that sees all", few | {"mask": ROW_OPEN}, hard=True),
