@@ -158,14 +158,18 @@ class _Search:
         if whole:
             return [Explanation(_keys(guess), True, shows=self.shows(guess)) for guess in whole]
         found = self.nearest() if found == [()] else found
-        return [Explanation(_keys(guess), bool(guess) and self.breaks_down(guess), exact=False) for guess in found]
+        return [
+            Explanation(_keys(guess), bool(guess) and self.breaks_down(guess), exact=False, shows=self.shows(guess))
+            for guess in found
+        ]
 
     def shows(self, mistakes: Mistakes) -> frozenset[int]:
         """The probes on which each of these mistakes would show alone."""
         return frozenset(
             place
             for place in (*self.plain, *self.hard)
-            if all(
+            if mistakes
+            and all(
                 not agree(
                     predicted(self.exercise, (each,), self.way, place), predicted(self.exercise, (), self.way, place)
                 )

@@ -494,7 +494,7 @@ PROPERTIES: dict[str, tuple[Property, ...]] = {
         Property(
             "the row at place 0 is changed, though its angles are 0",
             "the first row",
-            ("rotary-from-one", "rotary-sine-cosine"),
+            ("rotary-from-one", "rotary-sine-cosine", "rotary-woven"),
             "three tokens of width four",
             _nothing,
             lambda before, after, given: (given["x"][..., 0, :], after[..., 0, :]),
@@ -676,20 +676,20 @@ PROPERTIES: dict[str, tuple[Property, ...]] = {
     ),
     "softmax_backward": (
         Property(
-            "the gradients of a row do not sum to 0, though a softmax stays when all scores of a row grow alike",
-            "the sum of each row",
-            ("backward-no-sum", "backward-plus"),
-            "three rows",
-            _nothing,
-            _sums(0),
-        ),
-        Property(
             "when only the last row of grad changes, the others change, too",
             "the other rows",
             ("backward-axis",),
             "three rows",
             _each(_last, "grad"),
             _first_rows,
+        ),
+        Property(
+            "the gradients of a row do not sum to 0, though a softmax stays when all scores of a row grow alike",
+            "the sum of each row",
+            ("backward-no-sum", "backward-plus", "backward-mean"),
+            "three rows",
+            _nothing,
+            _sums(0),
         ),
         Property(
             "when 1 is added to all of grad, the answer changes, though the weights of a row always sum to 1",

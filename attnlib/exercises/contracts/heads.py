@@ -184,6 +184,8 @@ class MultiHead(Contract):
         if "read" in probe.given:
             return sizes
         sizes |= {"dropout": "0.3, in evaluation"}
+        if "bias" in probe.given:
+            sizes |= {"each bias that there is": probe.given["bias"]}
         shown = sizes | {name: probe.given[name] for name in ("query", "key", "value", "mask") if name in probe.given}
         if "gradient" in probe.given or max(probe.given["sizes"]) > 4:
             return shown
