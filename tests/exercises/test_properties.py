@@ -130,7 +130,7 @@ def test_where_no_mistake_has_a_name_a_property_leads(exercise, answer, said, he
 def test_an_error_is_not_explained_by_a_mistake_that_raises_another(here):
     class Short(Reshaped):
         def forward(self, query, key=None, value=None, mask=None):
-            if key is not None and key.shape[1] != query.shape[1]:
+            if mask is not None and key is not None and key.shape[1] != query.shape[1]:
                 raise RuntimeError("as many keys as queries")
             q, k, v = (self.split(layer(x)) for layer, x in self.given(query, key, value))
             scores = q @ k.mT / q.shape[-1] ** 0.5
