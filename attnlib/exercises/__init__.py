@@ -21,6 +21,7 @@ def softmax(scores):
 ``explain``         which mistakes give what the answer gives
 ``measure``         the number that a mistake leaves open
 ``seen``            what shows in the result alone
+``properties``      what holds of a right answer whatever its numbers are
 ``report``          the message
 ``checking``        ``check``
 ==================  ==================================================================

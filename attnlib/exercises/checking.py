@@ -17,6 +17,7 @@ from attnlib.exercises.contracts import CONTRACTS
 from attnlib.exercises.contracts.base import Contract, Way
 from attnlib.exercises.explain import Explanation, explain, measure, reordered, right
 from attnlib.exercises.observe import Outcome, agree, observe, same_kind
+from attnlib.exercises.properties import Broken, first_broken
 from attnlib.exercises.report import Example, broken, passed, refused
 
 __all__ = ["Verdict", "check"]
@@ -91,7 +92,7 @@ def check(exercise: str, answer: Any, *, seconds: float = 10.0) -> Verdict:
         ran = process.run(lambda send: _examine(contract, answer, send), seconds)
         for item in ran.sent:
             examined.add(*item)
-        return _judged(contract, examined, ran.end, seconds)
+        return _judged(contract, examined, ran.end, seconds, lambda way: _lead(contract, answer, way, seconds))
 
 
 @contextmanager
@@ -203,7 +204,16 @@ def _standing(contract: Contract, way: Way, outcomes: dict[int, Outcome]) -> tup
     return (-len(with_numbers), raised, -kinds, -shapes, -line)
 
 
-def _judged(contract: Contract, examined: _Examined, end: str, seconds: float) -> Verdict:
+Lead = Callable[[Way], Broken | None]
+
+
+def _lead(contract: Contract, answer: Any, way: Way, seconds: float) -> Broken | None:
+    """The first property of right answers that an answer breaks, which runs apart once more."""
+    ran = process.run(lambda send: send(first_broken(contract, answer, way, right(contract.name, way))), seconds)
+    return ran.sent[0] if ran.sent else None
+
+
+def _judged(contract: Contract, examined: _Examined, end: str, seconds: float, lead: Lead) -> Verdict:
     ways = sorted(examined.outcomes, key=lambda way: _standing(contract, way, _first(contract, examined, way)))
     whole = [way for way in ways if len(examined.outcomes[way]) >= _number_of_probes(contract, way)]
     if end != "finished" and not any(_is_right(contract, examined, way) for way in whole):
@@ -218,7 +228,7 @@ def _judged(contract: Contract, examined: _Examined, end: str, seconds: float) -
         example = Example(contract, way, place, examined.outcomes[way][place], other)
         return _refused(example, [Explanation((key,), True)])
     if not passing:
-        return _wrong(contract, examined, kept or ways)
+        return _wrong(contract, examined, kept or ways, lead)
     if any(outcome.changed for outcome in examined.outcomes[passing[0]].values()):
         place = min(p for p, outcome in examined.outcomes[passing[0]].items() if outcome.changed)
         return _refused(Example(contract, passing[0], place), [Explanation(("input-changed",), True)])
@@ -228,7 +238,7 @@ def _judged(contract: Contract, examined: _Examined, end: str, seconds: float) -
             place = next(_failing(contract, examined, elsewhere_way))
             return _found(Example(contract, elsewhere_way, place), examined, found)
     beside = elsewhere[0][1][0].keys if elsewhere else ()
-    return Verdict(True, None, passed(contract, [*_cautions(contract, examined, passing[0])], beside))
+    return Verdict(True, None, passed([*_cautions(contract, examined, passing[0])], beside))
 
 
 def _why_unsteady(contract: Contract, unsteady: str) -> str:
@@ -267,14 +277,13 @@ def _is_right(contract: Contract, examined: _Examined, way: Way) -> bool:
     return next(_failing(contract, examined, way), None) is None
 
 
-def _cautions(contract: Contract, examined: _Examined, way: Way) -> Iterator[int]:
+def _cautions(contract: Contract, examined: _Examined, way: Way) -> Iterator[Example]:
+    """The soft probes on which an answer that is right does something else."""
     expected = right(contract.name, way)
     for place, probe in enumerate(contract.probes):
         want, got = expected[place], examined.outcomes[way].get(place)
-        if probe.soft and want is not None and got is not None and got.values is not None:
-            bad = not np.isfinite(got.values).all()
-            if bad or (not agree(want, got) and want.values is not None and np.isfinite(want.values).all()):
-                yield place
+        if probe.soft and want is not None and got is not None and got.values is not None and not agree(want, got):
+            yield Example(contract, way, place, got)
 
 
 def _wrong_elsewhere(
@@ -294,7 +303,7 @@ def _outcomes(contract: Contract, examined: _Examined, way: Way) -> list[Outcome
     return [examined.outcomes[way].get(place) for place in range(len(contract.probes))]
 
 
-def _wrong(contract: Contract, examined: _Examined, ways: list[Way]) -> Verdict:
+def _wrong(contract: Contract, examined: _Examined, ways: list[Way], lead: Lead) -> Verdict:
     """Name the mistake by the way in which the fewest mistakes explain it."""
     name, first, outcomes = contract.name, ways[0], _outcomes(contract, examined, ways[0])
     raises = any(outcome is not None and outcome.values is None for outcome in outcomes)
@@ -306,8 +315,6 @@ def _wrong(contract: Contract, examined: _Examined, ways: list[Way]) -> Verdict:
         (first, lambda: explain(name, first, outcomes)),
         (first, lambda: reordered(name, first, outcomes)),
     ]
-    if raises:
-        tries.append((first, lambda: explain(name, first, outcomes, lenient=True)))
     best: tuple[Way, list[Explanation]] = first, []
     for way, search in tries:
         found = search()
@@ -316,12 +323,27 @@ def _wrong(contract: Contract, examined: _Examined, ways: list[Way]) -> Verdict:
         if found and found[0].whole:
             break
     way, found = best
+    raised = None
+    if raises and not (found and found[0].whole):
+        excused = explain(name, first, outcomes, lenient=True)
+        if excused and (not found or excused[0].rank < found[0].rank):
+            way, found = first, excused
+            place = next(i for i, each in enumerate(outcomes) if each is not None and each.values is None)
+            raised = Example(contract, first, place, outcomes[place])
     if _all_nan(contract, examined.outcomes[way]):
         found = [Explanation(("result-nan",), True), *found]
     places = [*_failing(contract, examined, way)]
+    if raised is not None:
+        places = [place for place in places if _gives_numbers(examined, way, place)]
     shows = found[0].shows if found else frozenset()
     place = next((place for place in places if place in shows), places[0])
-    return _found(Example(contract, way, place), examined, found)
+    leads = not found and _gives_numbers(examined, way, place)
+    return _found(Example(contract, way, place), examined, found, lead=lead(way) if leads else None, raised=raised)
+
+
+def _gives_numbers(examined: _Examined, way: Way, place: int) -> bool:
+    outcome = examined.outcomes[way].get(place)
+    return outcome is not None and outcome.values is not None
 
 
 def _all_nan(contract: Contract, outcomes: dict[int, Outcome]) -> bool:
@@ -331,7 +353,14 @@ def _all_nan(contract: Contract, outcomes: dict[int, Outcome]) -> bool:
     return bool(values) and all(each is not None and np.isnan(each).all() for each in values)
 
 
-def _found(example: Example, examined: _Examined, found: list[Explanation]) -> Verdict:
+def _found(
+    example: Example,
+    examined: _Examined,
+    found: list[Explanation],
+    *,
+    lead: Broken | None = None,
+    raised: Example | None = None,
+) -> Verdict:
     """The verdict on an answer that is wrong on an example, with what its conduct adds."""
     outcomes = examined.outcomes[example.way]
     got = outcomes.get(example.place)
@@ -339,9 +368,11 @@ def _found(example: Example, examined: _Examined, found: list[Explanation]) -> V
         found = [Explanation(("printed-not-returned",), True)]
     if any(outcome.changed for outcome in outcomes.values()):
         found = [Explanation((*each.keys, "input-changed"), each.whole) for each in found or [Explanation((), False)]]
-    return _refused(replace(example, got=got), found)
+    return _refused(replace(example, got=got), found, lead, raised)
 
 
-def _refused(example: Example, found: list[Explanation]) -> Verdict:
+def _refused(
+    example: Example, found: list[Explanation], lead: Broken | None = None, raised: Example | None = None
+) -> Verdict:
     keys = found[0].keys if found else ()
-    return Verdict(False, keys[0] if keys else None, refused(example, found), keys)
+    return Verdict(False, keys[0] if keys else None, refused(example, found, lead, raised), keys)

@@ -81,9 +81,17 @@ def right(exercise: str, way: Way) -> list[Outcome | None]:
     """What the solution does on each probe; None where a probe cannot be given in this way."""
     contract = CONTRACTS[exercise]
     return [
-        predicted(exercise, (), contract.solved(way), place) if contract.suits(way, probe) else None
+        _right_at(contract, way, place) if contract.suits(way, probe) else None
         for place, probe in enumerate(contract.probes)
     ]
+
+
+def _right_at(contract: Contract, way: Way, place: int) -> Outcome:
+    found = predicted(contract.name, (), contract.solved(way), place)
+    if contract.probes[place].soft and not _finite(found):  # what one form of the solution need not know, another may
+        forms = (predicted(contract.name, (), form, place) for form in contract.forms(way))
+        return next((outcome for outcome in forms if _finite(outcome)), found)
+    return found
 
 
 def explain(
@@ -91,10 +99,12 @@ def explain(
 ) -> list[Explanation]:
     """Return the best explanations of what an answer does, by at most so many mistakes; or none.
 
-    A lenient search passes over the probes on which the answer gave no numbers.
+    A lenient search passes over the probes on which the answer gave no numbers, if it is wrong on others, too.
     """
     contract = CONTRACTS[exercise]
     searches = [_Search(contract, form, outcomes, lenient) for form in contract.forms(way)]
+    if lenient and searches[0].is_right():
+        return []  # all mistakes that show in nothing that was judged would look alike
     for mistakes in range(most + 1):
         found = [each for search in searches for each in search.explanations(mistakes)]
         if found:
@@ -133,6 +143,10 @@ class _Search:
         self.function, untold = contract.function(form), contract.untold(form)
         self.slips = [slip for slip in slips_of(self.exercise, self.function) if slip[0] not in untold]
 
+    def is_right(self) -> bool:
+        """Whether all numbers that are judged are right."""
+        return self.agrees((), [*self.plain, *self.hard])
+
     def explanations(self, mistakes: int) -> list[Explanation]:
         """The explanations by so many mistakes, apart from those that only hard probes show."""
         if not self.says_something(varied=mistakes > 1):
@@ -144,14 +158,18 @@ class _Search:
         if whole:
             return [Explanation(_keys(guess), True, shows=self.shows(guess)) for guess in whole]
         found = self.nearest() if found == [()] else found
-        return [Explanation(_keys(guess), bool(guess) and self.breaks_down(guess), exact=False) for guess in found]
+        return [
+            Explanation(_keys(guess), bool(guess) and self.breaks_down(guess), exact=False, shows=self.shows(guess))
+            for guess in found
+        ]
 
     def shows(self, mistakes: Mistakes) -> frozenset[int]:
         """The probes on which each of these mistakes would show alone."""
         return frozenset(
             place
             for place in (*self.plain, *self.hard)
-            if all(
+            if mistakes
+            and all(
                 not agree(
                     predicted(self.exercise, (each,), self.way, place), predicted(self.exercise, (), self.way, place)
                 )
@@ -250,7 +268,7 @@ class _Search:
         # Where arrays become NaN, loops divide by zero or overflow, and raise.
         hard = self.contract.probes[place].hard
         raises = hard and outcome.values is None and guess.values is not None and not np.isfinite(guess.values).all()
-        return raises or agree(guess, outcome)
+        return raises or (agree(guess, outcome) and guess.error == outcome.error)
 
     def breaks_down(self, mistakes: Mistakes) -> bool:
         """Whether these mistakes and the answer differ only where both are wrong, or the answer leaves the numbers."""
@@ -321,7 +339,7 @@ class _Search:
             if want is None or got is None:
                 return []
             pairs.append((want, got))
-        return [Explanation((key,), True) for key in seen_in(self.exercise, pairs, order=order)]
+        return [Explanation((key,), True, note) for key, note in seen_in(self.exercise, pairs, order=order)]
 
 
 def _finite(outcome: Outcome | None) -> bool:

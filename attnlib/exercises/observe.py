@@ -6,6 +6,7 @@ import contextlib
 import io
 import linecache
 import random
+import re
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ class Outcome:
         changed: whether an argument was changed.
         printed: whether something was printed.
         line: the line of the answer that raised.
+        error: what it raised: the type, and the words of the message.
     """
 
     values: Array | None
@@ -41,6 +43,7 @@ class Outcome:
     changed: bool = False
     printed: bool = False
     line: int = 0
+    error: str = ""
 
 
 def observe(contract: Contract, answer: Any, way: Way, probe: Probe, seed: int = 0) -> Outcome:
@@ -59,7 +62,7 @@ def observe(contract: Contract, answer: Any, way: Way, probe: Probe, seed: int =
         return Outcome(None, fault="ran out of memory")
     except BaseException as error:
         line, told = _told(error)
-        return Outcome(None, "", told, give.changed, bool(printed.getvalue()), line)
+        return Outcome(None, "", told, give.changed, bool(printed.getvalue()), line, _words(error))
     changed, said = give.changed, bool(printed.getvalue())
     try:
         values, kind = numbers(returned), kind_of(returned)
@@ -78,6 +81,11 @@ def _told(error: BaseException) -> tuple[int, str]:
     text = str(error).strip().splitlines()
     said = f": {text[0][:200]}" if text else ""
     return line, f"raised {type(error).__name__}{said}" + (f" (line {line}: {code})" if code else "")
+
+
+def _words(error: BaseException) -> str:
+    """An error without its numbers: what two answers have in common that fail in the same way."""
+    return f"{type(error).__name__}: {' '.join(re.sub('[0-9]+', '', str(error)).split())[:200]}"
 
 
 def kind_of(returned: Any) -> str:

@@ -12,6 +12,7 @@ from attnlib.exercises.catalogue import CONDUCT, catalogue
 from attnlib.exercises.contracts.base import Array, Contract, Way
 from attnlib.exercises.explain import Explanation, right
 from attnlib.exercises.observe import Outcome, differs
+from attnlib.exercises.properties import PROPERTIES, Broken
 from attnlib.exercises.sections import link
 from attnlib.exercises.tasks import TASKS
 
@@ -27,22 +28,22 @@ class Example:
     again: Outcome | None = None
 
 
-def passed(contract: Contract, cautions: list[int], elsewhere: Sequence[str] = ()) -> str:
+def passed(cautions: Sequence[Example], elsewhere: Sequence[str] = ()) -> str:
     """What is told of a right answer.
 
     Args:
-        contract: the exercise.
         cautions: soft probes on which it does something else.
         elsewhere: the mistakes that it makes where nobody asked for an answer.
     """
-    beside = [
-        f"One thing beside: on {contract.probes[place].name!r} it gives other numbers than it should, NaN perhaps."
-        for place in cautions
-    ]
+    beside = []
+    for each in cautions:
+        probe = each.contract.probes[each.place]
+        remark = probe.remark or f"on {probe.name!r} it gives other numbers than it should, NaN perhaps"
+        beside.append(f"One thing beside: {remark}.\n\n{_counter_example(each, each.got)}" if each.got else remark)
     if elsewhere:
         titles = " And: ".join(f"{catalogue[key].title}." for key in elsewhere)
         beside.append(f"One thing beside: if a batch and heads stand in front, it is wrong. {titles}")
-    return "\n".join(["Right.", *beside])
+    return "\n\n".join(["Right.", *beside])
 
 
 def broken(contract: Contract, fault: str, example: Example | None = None) -> str:
@@ -51,9 +52,22 @@ def broken(contract: Contract, fault: str, example: Example | None = None) -> st
     return "\n\n".join([f"Not right yet. The answer {fault}.", asked, *([_input(example)] if example else [])])
 
 
-def refused(example: Example, explanations: list[Explanation]) -> str:
-    """What is told of a wrong answer: the mistakes by name, a counter-example, where to read."""
+def refused(
+    example: Example, explanations: list[Explanation], lead: Broken | None = None, raised: Example | None = None
+) -> str:
+    """What is told of a wrong answer: the mistakes by name, a counter-example, where to read.
+
+    Args:
+        example: what shows the mistake.
+        explanations: the mistakes, if they are known.
+        lead: what the answer does not have whatever else is wrong, if they are not.
+        raised: where it raised, if the mistakes do not explain that.
+    """
     parts = [f"Not right yet. {_named(example, explanations)}"]
+    if raised is not None and raised.got is not None:
+        parts.append(f"And on another input ({raised.contract.probes[raised.place].name}) it {raised.got.fault}.")
+    if lead is not None:
+        parts.append(_leads(example, lead))
     if example.again is not None and example.got is not None:
         parts.append(_twice(example, example.got, example.again))
     elif example.got is not None:
@@ -70,8 +84,37 @@ def _named(example: Example, explanations: list[Explanation]) -> str:
     if not explanations:
         return _unnamed(example)
     options = [_titles(each) for each in explanations[:3]]
-    text = options[0] if len(options) == 1 else "One of these. " + " Or: ".join(options)
-    return text if explanations[0].whole else f"{text} And something else, which has no name."
+    more = "" if explanations[0].whole else "And something else, which has no name."
+    if len(options) == 1:
+        return f"{options[0]} {more}".strip()
+    numbered = [f"{i}. {each}" for i, each in enumerate(options, 1)]
+    return "\n".join(["One of these:", *numbered, more]).strip()
+
+
+_SEVERAL = "No known mistake alone, or pair of them, gives these numbers: there may be several."
+
+
+def _leads(example: Example, lead: Broken) -> str:
+    """A property that an answer does not have, the mistakes that break it, and the smallest input that shows it."""
+    contract, way = example.contract, example.way
+    each = PROPERTIES[contract.name][lead.place]
+    first, below = contract.shown(way, lead.first), contract.shown(way, contract.probes[example.place])
+    lines = [f"Whatever else is wrong: {each.broken}. So it is with each of these mistakes:"]
+    lines += [f"- {catalogue[key].title}." for key in each.keys]
+    lines += ["", "It shows on the input below" + (", with" if _other(first, below) else ".")]
+    lines += [*_other(first, below), f"The answer gives {_shown(lead.before)}"]
+    if lead.second is not None:
+        lines += ["and with", *_other(contract.shown(way, lead.second), first)]
+    wanted, got = _where_they_differ(lead.wanted, lead.got)
+    stays = wanted.shape == lead.before.shape and np.array_equal(wanted, lead.before)
+    should = "stay as it is" if stays else f"be {_shown(wanted)}"
+    return "\n".join([*lines, f"{each.what} should {should}", f"and came out as {_shown(got)}"])
+
+
+def _other(shown: dict[str, Any], known: dict[str, Any]) -> list[str]:
+    """What is shown that is not known, or known to be another value."""
+    same = [name for name, value in shown.items() if name in known and np.array_equal(value, known[name])]
+    return [f"{name} = {_shown(value)}" for name, value in shown.items() if name not in same]
 
 
 def _unnamed(example: Example) -> str:
@@ -80,10 +123,10 @@ def _unnamed(example: Example) -> str:
         return f"The answer {got.fault}."
     if got is not None and got.values is not None and want is not None and want.values is not None:
         if _length(want.values, got.values):
-            return "The answer is longer or shorter than it should be, and no known mistake makes it so."
+            return f"The answer is longer or shorter than it should be. {_SEVERAL}"
         if want.values.shape != got.values.shape:
             return "The answer has another shape than the one asked for."
-    return "No known mistake gives these numbers."
+    return _SEVERAL
 
 
 def _titles(explanation: Explanation) -> str:
@@ -119,9 +162,16 @@ def _counter_example(example: Example, got: Outcome) -> str:
         lines.append(f"expected the shape {expected.shape}, got {found.shape}")
     elif where == ():
         lines.append(f"expected {_kind(expected)}, got {_kind(found)}")
-    while expected.ndim > 2 and where:  # the first example and head in which they differ
-        expected, found, where = expected[where[0]], found[where[0]], where[1:]
+    expected, found = _where_they_differ(expected, found)
     return "\n".join([*lines, f"expected: {_shown(expected)}", f"got:      {_shown(found)}"])
+
+
+def _where_they_differ(expected: Array, found: Array) -> tuple[Array, Array]:
+    """The first example and head in which they differ."""
+    where = differs(expected, found)
+    while expected.ndim > 2 and where:
+        expected, found, where = expected[where[0]], found[where[0]], where[1:]
+    return expected, found
 
 
 def _length(want: Array, got: Array | None) -> bool:

@@ -11,11 +11,11 @@ from attnlib.exercises.observe import TOLERANCE, differs
 Pair = tuple[np.ndarray, np.ndarray]  # what is right, and what came
 
 
-def seen_in(exercise: str, pairs: Sequence[Pair], *, order: bool = False) -> Iterator[str]:
-    """The key of the first that holds for all pairs: of the numbers, or of the order in which they stand."""
+def seen_in(exercise: str, pairs: Sequence[Pair], *, order: bool = False) -> Iterator[tuple[str, str]]:
+    """The first that holds for all pairs, of the numbers or of the order in which they stand: its key, and a note."""
     for key, holds in (_ORDERS | _OWN.get(exercise, {}) if order else _TESTS).items():
         if pairs and all(holds(want, got) for want, got in pairs):
-            yield key
+            yield key, _NOTES[key](pairs) if key in _NOTES else ""
             return
 
 
@@ -32,11 +32,24 @@ def _negated(want: np.ndarray, got: np.ndarray) -> bool:
     return _same(-want, got)
 
 
-def _scaled(want: np.ndarray, got: np.ndarray) -> bool:
+def _factor(want: np.ndarray, got: np.ndarray) -> float:
+    """The factor that brings one array nearest to another; NaN if none does."""
     square = float((want * want).sum())
-    if not np.isfinite(got).all() or not np.isfinite(square) or square == 0:
+    return float((want * got).sum()) / square if np.isfinite(square) and square else np.nan
+
+
+def _factors(pairs: Sequence[Pair]) -> str:
+    """The factor, if it is one for all; else that of the smallest input, which comes last."""
+    factors = [_factor(want, got) for want, got in pairs]
+    shown = f"{factors[-1]:.3g}".replace("-", "−")
+    same = np.allclose(factors, factors[-1], rtol=0.01)
+    return f"it is {shown}" if same else f"it is {shown} on this input, and another one on others"
+
+
+def _scaled(want: np.ndarray, got: np.ndarray) -> bool:
+    factor = _factor(want, got)
+    if not np.isfinite(got).all() or not np.isfinite(factor):
         return False
-    factor = float((want * got).sum()) / square
     return abs(factor) > 1e-3 and bool(np.allclose(got, factor * want, rtol=TOLERANCE, atol=TOLERANCE * abs(factor)))
 
 
@@ -82,6 +95,7 @@ _TESTS: dict[str, Callable[[np.ndarray, np.ndarray], bool]] = {
     "result-shifted": _numbers(_shifted),
     "result-rounded": _numbers(_rounded),
 }
+_NOTES = {"result-scaled": _factors}
 _ORDERS = {
     "result-rows-reordered": _reordered(-2),
     "result-columns-reordered": _reordered(-1),

@@ -42,6 +42,11 @@ def test_a_right_answer_passes_in_any_style(exercise, answer, here):
 BESIDE = {"rotary-axis"}
 
 
+def named(verdict):
+    """What a message says before it shows an input."""
+    return verdict.message.partition("\n\n")[0]
+
+
 @pytest.mark.parametrize("key", catalogue)
 def test_each_misconception_dies_under_its_own_name(key, here):
     misconception = catalogue[key]
@@ -51,7 +56,7 @@ def test_each_misconception_dies_under_its_own_name(key, here):
     if key in BESIDE:
         assert f"if a batch and heads stand in front, it is wrong. {misconception.title}." in verdict.message
         return
-    assert verdict.misconception == key or misconception.title in verdict.message.partition("\n")[0], verdict.message
+    assert verdict.misconception == key or misconception.title in named(verdict), verdict.message
     assert misconception.mend not in verdict.message
 
 

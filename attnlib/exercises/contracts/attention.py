@@ -17,6 +17,13 @@ THREE = {
     "key": [[2.0, 1, 0], [-1, 2, 1], [1, 0, 2]],
     "value": [[1.0, 0, 2], [3, -1, 0], [0, 2, 1]],
 }
+# As many keys as columns hide that their numbers are taken for each other.
+TWO = {
+    "query": [[1.0, 2, -1], [0, 1, 2]],
+    "key": [[2.0, 1, 0], [-1, 2, 1], [1, 0, 2], [0, -1, 1]],
+    "value": [[1.0, 0, 2], [3, -1, 0], [0, 2, 1], [-1, 1, 1]],
+}
+TWO_OPEN = np.array([[True, True, False, True], [False, True, True, True]])
 ROW_WITHOUT = np.array([[True, False, True], [False, False, False], [True, True, False]])
 ROW_OPEN = np.array([[False, True, True], [True, True, True], [True, False, False]])
 SOME = np.array([[True, True, False], [False, True, True], [True, False, False]])
@@ -26,6 +33,7 @@ def attention_probes(seed: int) -> tuple[Probe, ...]:
     """Inputs that tell mistakes in attention apart. Three tokens of width three let every wrong wiring run."""
     draw = Draw(seed)
     few = {name: everywhere(rows, draw) for name, rows in THREE.items()}
+    two = {name: everywhere(rows) for name, rows in TWO.items()}
     primes = {"query": draw(B, H, L, D_K), "key": draw(B, H, S, D_K), "value": draw(B, H, S, D_V)}
     # The middle key scores far above all others, or far below.
     loud = few | {
@@ -42,6 +50,7 @@ def attention_probes(seed: int) -> tuple[Probe, ...]:
     return (
         Probe("three tokens", few),
         Probe("three tokens, some closed", few | {"mask": SOME}),
+        Probe("two queries, four keys, some closed", two | {"mask": TWO_OPEN}),
         Probe("more keys than queries", primes),
         Probe("more keys than queries, some closed", primes | {"mask": open_}),
         Probe("a query that sees all", few | {"mask": ROW_OPEN}, hard=True),

@@ -43,13 +43,15 @@ class Probe:
     """An input that tells mistakes apart.
 
     ``hard`` probes show what an ordinary input does not (a row without a key, scores that overflow): a mistake is known
-    by the others first. A ``soft`` one refuses nothing: what goes wrong on it is told beside the verdict.
+    by the others first. A ``soft`` one refuses nothing: what goes wrong on it is told beside the verdict, in the words
+    of ``remark`` if it has some.
     """
 
     name: str
     given: Mapping[str, Any]
     hard: bool = False
     soft: bool = False
+    remark: str = ""
 
 
 class Given:

@@ -54,6 +54,12 @@ class MultiHead(Contract):
                 Probe(f"training, {what}", {"sizes": (3, 15, 5, 5), "query": draw(4, 5, 15), "read": what}, hard=True)
                 for what in ("weights", "heads", "output")
             ),
+            Probe(
+                "biases of 1",
+                even | {"query": x, "bias": 1.0},
+                soft=True,
+                remark="its linear layers have biases, and layers without biases are asked for",
+            ),
         )
 
     def low(self, draw: Draw) -> tuple[np.ndarray, np.ndarray]:
@@ -95,9 +101,10 @@ class MultiHead(Contract):
     def call(self, answer: Any, way: Way, probe: Probe, give: Given) -> Any:
         dtype = torch.float32 if way.kind == "float32 tensors" else torch.float64
         dropout = 0.3
+        state = torch.get_rng_state()
         module = self.module(answer, (*probe.given["sizes"], dropout)).to(dtype)
-        fill(module)
-        torch.default_generator.manual_seed(0)  # what the layers drew at first is no matter
+        fill(module, probe.given.get("bias", 0.0))
+        torch.set_rng_state(state)  # what the layers drew at first is no matter
         arguments = [give(probe.given[name]) for name in ("query", "key", "value") if name in probe.given]
         if "read" in probe.given:
             return self.training(module, probe, arguments[0], dropout)
@@ -176,6 +183,9 @@ class MultiHead(Contract):
         sizes = dict(zip(("num_heads", "d_model", "d_k", "d_v"), probe.given["sizes"], strict=True))
         if "read" in probe.given:
             return sizes
+        sizes |= {"dropout": "0.3, in evaluation"}
+        if "bias" in probe.given:
+            sizes |= {"each bias that there is": probe.given["bias"]}
         shown = sizes | {name: probe.given[name] for name in ("query", "key", "value", "mask") if name in probe.given}
         if "gradient" in probe.given or max(probe.given["sizes"]) > 4:
             return shown
@@ -190,8 +200,8 @@ def _weight(place: int, shape: tuple[int, ...]) -> torch.Tensor:
     return torch.tensor(np.round(np.random.default_rng([place, *shape]).normal(size=shape) * 0.6, 1))
 
 
-def fill(module: torch.nn.Module) -> None:
-    """Give each linear layer weights that depend on its name and shape, and no bias."""
+def fill(module: torch.nn.Module, bias: float) -> None:
+    """Give each linear layer weights that depend on its name and shape, and all biases one number."""
     with torch.no_grad():
         for place, name in enumerate(LAYERS):
             layer = getattr(module, name, None)
@@ -199,7 +209,7 @@ def fill(module: torch.nn.Module) -> None:
                 continue
             layer.weight.copy_(_weight(place, tuple(layer.weight.shape)))
             if getattr(layer, "bias", None) is not None:
-                layer.bias.zero_()
+                layer.bias.fill_(bias)
 
 
 class GroupedHeads(Contract):

@@ -112,7 +112,12 @@ class OnlineSoftmax(Contract):
             Probe("scores that rise", rising | {"block": 2}, hard=True),
             Probe("far below zero", low | {"block": 3}, hard=True),
             Probe("rows far apart", apart | {"block": 2}, hard=True),
-            Probe("a closed block", closed | {"block": 2}, soft=True),
+            Probe(
+                "a closed block",
+                closed | {"block": 2},
+                soft=True,
+                remark="where all scores of a row's first block are −∞, it gives other numbers than it should",
+            ),
         )
 
     def call(self, answer: Any, way: Way, probe: Probe, give: Given) -> Any:

@@ -35,9 +35,6 @@ MISCONCEPTIONS = (
         section="order",
         slips=(
             slip(X, "x = token[None]"),
-            Slip({KEYS: "keys.append(token[None] @ wk)", VALUES: "values.append(token[None] @ wv)"}),
-            slip(QUERY, "query = token[None] @ wq"),
-            slip(KEYS, "keys.append(token[None] @ wk)"),
             slip(ALL, "x = tokens"),
         ),
     ),
@@ -82,14 +79,17 @@ MISCONCEPTIONS = (
     ),
     Misconception(
         "positions-on-values-only",
-        "Positions reach the values or the queries, but not all that is made of the token",
+        "Positions are in some of queries, keys and values, but not in all three",
         symptom="With the cache the outputs differ from those without.",
         belief="Rotary positions turn queries and keys only; these are added to the token.",
         section="positions",
         slips=(
             slip(VALUES, "values.append(token[None] @ wv)"),
+            Slip({KEYS: "keys.append(token[None] @ wk)", VALUES: "values.append(token[None] @ wv)"}),
             Slip({QUERY: "query = token[None] @ wq", KEYS: "keys.append(token[None] @ wk)"}),
             Slip({QUERY: "query = token[None] @ wq", VALUES: "values.append(token[None] @ wv)"}),
+            slip(QUERY, "query = token[None] @ wq"),
+            slip(KEYS, "keys.append(token[None] @ wk)"),
         ),
     ),
     Misconception(
