@@ -5,6 +5,9 @@ from tests.planted.plant import Plant
 
 START = "largest = queries.new_full(query.shape[:-1], -math.inf)"
 LOOP = "for start in range(0, scores.shape[-1], block):"
+COLUMNS = "columns = (start, min(start + block, scores.shape[-1]))"
+ZERO = "total = queries.new_zeros(query.shape[:-1])"
+POWERS = "powers = torch.exp(some - base.unsqueeze(-1))"
 LARGEST = "before, largest = largest, torch.maximum(largest, some.detach().amax(-1))"
 SHRINK = "shrink = torch.exp(before - base)"
 TOTAL = "total = total * shrink + powers.sum(-1)"
@@ -62,8 +65,27 @@ PLANTS = {
     ],
     "online-not-summed": [
         online({TOTAL: "total = powers.sum(-1)", SUMMED: f"summed = {MORE}"}),
-        online({TOTAL: "total = powers.sum(-1)"}),
-        online({SUMMED: f"summed = {MORE}"}),
+    ],
+    "online-last-sum": [online({TOTAL: "total = powers.sum(-1)"})],
+    "online-last-output": [online({SUMMED: f"summed = {MORE}"})],
+    "online-overlap": [online({COLUMNS: COLUMNS.replace("block,", "block + 1,")})],
+    "online-gap": [online({LOOP: LOOP.replace(", block)", ", block + 1)")})],
+    "online-extra-column": [
+        online({START: "largest = queries.new_zeros(query.shape[:-1])", ZERO: ZERO.replace("zeros", "ones")})
+    ],
+    "online-weighed-by-maxima": [
+        online(
+            {
+                TOTAL: "total = total * shrink + torch.exp(some.amax(-1) - base)",
+                SUMMED: "summed = summed * shrink.unsqueeze(-1) + torch.exp(some.amax(-1, keepdim=True) - base.unsqueeze(-1)) * "
+                "(torch.softmax(some, dim=-1) @ value[..., slice(*columns), :].to(wide))",
+            }
+        )
+    ],
+    "online-factor-twice": [online({SHRINK: "shrink = torch.exp(2 * (before - base))"})],
+    "online-block-powers": [online({POWERS: "powers = torch.exp(some - some.amax(-1, keepdim=True))"})],
+    "online-previous-maximum": [
+        online({POWERS: "powers = torch.exp(some - torch.where(before.isinf(), base, before).unsqueeze(-1))"})
     ],
     "online-scaled": [
         online({SCALED: "queries = query.to(wide) * scale / math.sqrt(query.shape[-1])"}),

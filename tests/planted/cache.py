@@ -2,10 +2,11 @@
 # ruff: noqa: E501  (a line of attnlib stays in one piece)
 
 from tests.planted.plant import Plant
+from tests.planted.scores import COMPUTED
 
 FIRST = "first = 0 if cache is None else cache.length"
 APPENDED = "keys, values = cache.append(keys, values, self)"
-PAST = "past = self._kept if self.window is None else min(self._kept, self.window - 1)"
+PAST = "return self._kept if self.window is None else min(self._kept, self.window - 1)"
 OLD = "old = self._first + self._kept - past, past"
 KEY = "self._key, first = _append(self._key, key, *old, room, in_place)"
 VALUE = "self._value, first = _append(self._value, value, *old, room, in_place)"
@@ -29,6 +30,11 @@ def grown(tensors: str) -> Plant:
     return Plant("cache", {LENGTH: f"key, value = {tensors}\n        {LENGTH}"})
 
 
+def asked(queries: str) -> Plant:
+    """Which queries a layer asks its cache with."""
+    return Plant("multihead", {COMPUTED: COMPUTED.replace("queries", queries)})
+
+
 PLANTS = {
     "positions-restart": [
         Plant("multihead", {FIRST: "first = 0"}),
@@ -50,7 +56,7 @@ PLANTS = {
         Plant("positions", {LEARNED: "return self.weight[offset : offset + length].roll(1, dims=0)"}),
     ],
     "positions-from-the-end": [Plant("positions", {LEARNED: LEARNED.replace("self.weight", "self.weight.flip(0)")})],
-    "cache-overwritten": [Plant("cache", {PAST: "past = 0"})],
+    "cache-overwritten": [Plant("cache", {PAST: "return 0"})],
     "cache-keys-only": [
         Plant("cache", {KEY: KEY.replace("_append(self._key", "_append(None")}),
         Plant("cache", {VALUE: VALUE.replace("_append(self._value", "_append(None")}),
@@ -76,7 +82,7 @@ PLANTS = {
     "cache-twice": [grown("(torch.cat([x, x], dim=-2) for x in (key, value))")],
     "cache-window": [
         Plant("cache", {OLD: "old = self._first, past"}),
-        Plant("cache", {PAST: "past = min(self._kept, 2)"}),
+        Plant("cache", {PAST: "return min(self._kept, 2)"}),
     ],
     "cache-projected-twice": [
         appended(f"{APPENDED}\n                keys = _split(self.wk(keys.transpose(-3, -2).flatten(-2)), self.d_k)"),
@@ -104,5 +110,21 @@ PLANTS = {
             },
         ),
         Plant("transformer/language_model", {LOGITS: f"{LOGITS}[..., -1:, :]"}),
+    ],
+    "cache-first-query": [asked("queries[..., :1, :].expand_as(queries)")],
+    "cache-last-query": [asked("queries[..., -1:, :].expand_as(queries)")],
+    "positions-twice": [
+        Plant("transformer/language_model", {LEARNED_OF_TEXT: LEARNED_OF_TEXT.replace("x + ", "x + 2 * ")}),
+        Plant("transformer/model", {SINUSOIDS: SINUSOIDS.replace("x + ", "x + 2 * ")}),
+    ],
+    "positions-multiplied": [
+        Plant("transformer/language_model", {LEARNED_OF_TEXT: LEARNED_OF_TEXT.replace("x + ", "x * ")}),
+        Plant("transformer/model", {SINUSOIDS: SINUSOIDS.replace("x + ", "x * ")}),
+    ],
+    "cache-buffer": [
+        Plant(
+            "cache",
+            {"self._filled(buffer).narrow(-2, self._first, self._kept)": "self._filled(buffer)[..., self._first :, :]"},
+        )
     ],
 }

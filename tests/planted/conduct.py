@@ -8,7 +8,10 @@ PLANTS = {
     "printed-not-returned": [
         Plant(
             "functional",
-            {"return set_nan(weights, clean.lost_weights)\n": "print(set_nan(weights, clean.lost_weights))\n"},
+            {
+                "return set_nan(explicit.weights(": "return print(explicit.weights(",
+                "clean.scores, scale=scale), clean.lost_weights)": "clean.scores, scale=scale))",
+            },
         ),
     ],
     "input-changed": [
@@ -37,7 +40,7 @@ PLANTS = {
             "multihead",
             {
                 "self.attn = None  # the old ones": "pass  # the old ones",
-                "self.attn = weights = weights.detach()": "self.attn = weights = weights.detach() if self.attn is None else self.attn",
+                "self.attn = weights\n": "self.attn = weights if self.attn is None else self.attn\n",
             },
         ),
         Plant("masks", {"return FromTensor(tensor.clone())": "return FromTensor(tensor)"}),

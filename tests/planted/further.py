@@ -69,7 +69,7 @@ PLANTS = {
     "The weights that are kept are the mean of the heads": [
         Plant(
             "multihead",
-            {"self.attn = weights = weights.detach()": "self.attn = weights = weights.detach().mean(dim=-3)"},
+            {"self.attn = weights\n": "self.attn = weights.mean(dim=-3)\n"},
         ),
     ],
     "A mask of keys (B, S) is taken for one of queries and keys (L, S)": [

@@ -2,7 +2,7 @@
 # ruff: noqa: E501  (a line of attnlib stays in one piece)
 
 from tests.planted.plant import Plant
-from tests.planted.scores import AVERAGE, KEYS, QUERIES, RETURNED, VALUES
+from tests.planted.scores import AVERAGE, KEYS, PRODUCTS, QUERIES, RETURNED, VALUES
 
 SPLIT = "return torch.unflatten(x, -1, (-1, size)).transpose(-3, -2)"
 MERGED = "heads.transpose(-3, -2).flatten(-2)"
@@ -14,7 +14,8 @@ DROPPED_AGAIN = (
 DROPPED_ONLINE = "kept = F.dropout(powers, dropout_p) if dropout_p else powers"
 REPEATED = "return keys.repeat_interleave(query.shape[-3] // keys.shape[-3], dim=-3)"
 OF_ONE_QUERY = "return output.view(*query.shape[:-1], -1)"
-VALUE = "value = key if value is None else value\n        checks.tokens"
+CROSS = "key, value = checks.keys_and_values(key, value, query, self.key_width, self.value_width)"
+VALUE = "value = key if value is None else value"
 
 
 def split(wrong: str, merged: str = "") -> list[Plant]:
@@ -69,15 +70,11 @@ PLANTS = {
         Plant("multihead", {VALUES: VALUES.replace("wv", "wk")}),
     ],
     "memory-ignored": [
-        Plant(
-            "multihead",
-            {
-                "return self._checked_keys(key, value, query)": "return self._checked_keys(key, value, query) and (query, query)"
-            },
-        ),
-        Plant("multihead", {VALUE: VALUE.replace("key if value is None else value", "key")}),
+        Plant("multihead", {CROSS: f"{CROSS} and (query, query)"}),
     ],
-    "value-from-query": [Plant("multihead", {VALUE: VALUE.replace("key if", "query if")})],
+    "key-ignored": [Plant("multihead", {CROSS: CROSS.replace("value = ", "value = query, ") + "[1]"})],
+    "value-ignored": [Plant("checks", {VALUE: "value = key"})],
+    "value-from-query": [Plant("checks", {VALUE: VALUE.replace("key if", "query if")})],
     "width-in-total": [
         Plant(
             "multihead",
@@ -147,6 +144,31 @@ PLANTS = {
         ),
         mixed(
             "heads.unflatten(-3, (self.num_kv_heads, -1)).transpose(-4, -3).flatten(-4, -3).transpose(-3, -2).flatten(-2)"
+        ),
+    ],
+    "heads-overlap": split("x.unfold(-1, size, 1)[..., : x.shape[-1] // size, :].transpose(-3, -2)"),
+    "groups-over-batch": [
+        repeated(
+            "keys.flatten(0, -3).repeat(query.shape[-3] // keys.shape[-3], 1, 1).view(*query.shape[:-2], *keys.shape[-2:])"
+        )
+    ],
+    "groups-along-tokens": [
+        repeated(
+            "keys.repeat_interleave(query.shape[-3] // keys.shape[-3], dim=-2).reshape(*query.shape[:-2], *keys.shape[-2:])"
+        )
+    ],
+    "groups-zeros": [repeated("F.pad(keys, (0, 0, 0, 0, 0, query.shape[-3] - keys.shape[-3]))")],
+    "groups-clamped": [repeated("keys[..., torch.arange(query.shape[-3]).clamp(max=keys.shape[-3] - 1), :, :]")],
+    "groups-shifted": [
+        repeated(REPEATED.removeprefix("return ").replace("keys.repeat", "keys.roll(-1, dims=-3).repeat"))
+    ],
+    "groups-queries-averaged": [
+        Plant(
+            "kernels/explicit",
+            {
+                PRODUCTS: "query = query if query.dim() == 2 else query.unflatten(-3, (key.shape[-3], -1)).mean(dim=-3)"
+                f".repeat_interleave(query.shape[-3] // key.shape[-3], dim=-3)\n    {PRODUCTS}"
+            },
         ),
     ],
 }

@@ -136,4 +136,22 @@ PLANTS = {
     "cross-from-input": [
         decoder({SELF: f"came = x\n        {SELF}", ASKED: ASKED.replace("(x,", "(came,")}),
     ],
+    "norm-twice": residual("N(N(x + S))", "N(x + S)"),
+    "layer-last-norm-only": [
+        encoder(
+            "x = x + self.attention_residual.dropout(attend(x))",
+            "return self.feed_forward_residual(x, self.feed_forward)",
+        ),
+    ],
+    "layer-reads-part": [
+        encoder(
+            "said = attend(x)",
+            "x = self.attention_residual(x, lambda _: said)",
+            "return self.feed_forward_residual(x, lambda _: self.feed_forward(said))",
+        ),
+    ],
+    "self-from-memory": [decoder({SELF: SELF.replace("attend", "lambda x: self.self_attention(x, memory)")})],
+    "cross-residual-memory": [decoder({CROSS: CROSS.replace("residual(x,", "residual(x + memory,")})],
+    "cross-memory-alone": [decoder({ASKED: ASKED.replace("(x,", "(memory,")})],
+    "decoder-inputs-exchanged": [decoder({SELF: f"x, memory = memory, x\n        {SELF}"})],
 }

@@ -101,6 +101,26 @@ USED = {
             },
         ),
     ],
+    "mask-in-sum-only": [
+        Plant(
+            "kernels/explicit",
+            {
+                PRODUCTS: PRODUCTS.replace("scores.masked", "scores._replace(mask=None).masked"),
+                SOFTMAX: "powers = (products - products.amax(dim=-1, keepdim=True)).exp()\n"
+                "    return powers / (powers * (1 if scores.mask is None else scores.allowed())).sum(dim=-1, keepdim=True)",
+            },
+        ),
+    ],
+    "mask-rows-only": [
+        Plant(
+            "kernels/explicit",
+            {
+                PRODUCTS: PRODUCTS.replace("scores.masked", "scores._replace(mask=None).masked"),
+                SOFTMAX: f"{SOFTMAX} * (1 if scores.mask is None else scores.allowed().any(dim=-1, keepdim=True))",
+            },
+        ),
+    ],
+    "mask-one-row": [closed("~self.allowed(columns=columns)[..., :1, :]")],
     "mask-added": filled(
         "scores + (~closed).to(scores.dtype)",
         of_one_query="scores.allowed()",
@@ -164,6 +184,15 @@ MADE_WRONG = {
     ],
     "causal-future": [causal("k >= q")],
     "causal-one-ahead": [causal("k <= q + 1"), runs_of_causal("(0, first + 2, True), (first + 2, last + 1, mask)")],
+    "causal-cached-closed": [
+        causal("(k <= q) & (k >= q.min())"),
+        runs_of_causal("(S - L, first + 1, True), (first + 1, last + 1, mask)"),
+    ],
+    "causal-rest-open": [causal("(k <= q - q.min()) | (k > q.max() - q.min())")],
+    "causal-mirrored": [causal("k.max() - k <= q")],
+    "causal-window": [causal("(k <= q) & (k >= q - 1)")],
+    "causal-too-far": [causal("k <= q + 2")],
+    "mask-all-closed": [causal("k < q * 0"), padded("k < 0 * lengths.sum()")],
     "mask-shape": [
         Plant("masks", {"return (self.lengths.shape[0], 1, 1, S)": "return (self.lengths.shape[0], 1, S, 1)"}),
         Plant("masks", {"return (self.lengths.shape[0], 1, 1, S)": "return (self.lengths.shape[0], S)"}),
@@ -214,6 +243,24 @@ MADE_WRONG = {
         padded("k < (lengths[0] if lengths.shape[0] == 1 else lengths[b]).clamp(min=1)"),
         Plant("kernels/runs", {"lengths = mask.lengths.tolist()": "lengths = mask.lengths.clamp(min=1).tolist()"}),
     ],
+    "padding-full-closed": [
+        Plant(
+            "masks", {KEYS_OF_PADDING: f"{KEYS_OF_PADDING} & (self.lengths.view(-1, 1, 1, 1).to(k.device) < sizes[1])"}
+        ),
+    ],
+    "padding-one-place": [padded("k + 1 == (lengths[0] if lengths.shape[0] == 1 else lengths[b])")],
+    "padding-order": [padded("k < (lengths[0] if lengths.shape[0] == 1 else lengths.sort().values[b])")],
+    "padding-packed": [padded("k < (lengths[0] if lengths.shape[0] == 1 else lengths.cumsum(0)[b])")],
+    "padding-counts": [Plant("masks", {KEYS_OF_PADDING: "return ~self.allows(b, h, k, sizes[1] - 1 - k)"})],
+    "padding-nonzero": [padded("0 * k < (lengths[0] if lengths.shape[0] == 1 else lengths[b])")],
+    "padding-causal": [
+        Plant(
+            "masks",
+            {
+                KEYS_OF_PADDING: f"q = torch.arange(*rows, device=b.device)[:, None] + sizes[1] - sizes[0]\n        {KEYS_OF_PADDING} & (k <= q)"
+            },
+        ),
+    ],
     "window-one-more": [
         made("size + 1", "size"),
         Plant(
@@ -232,6 +279,18 @@ MADE_WRONG = {
     "window-back-only": [made("size", "0")],
     "window-no-abs": [window("q - k < self.size"), window("k - q <= self.ahead")],
     "window-ahead-only": [window("(q <= k) & (k - q <= self.ahead)")],
+    "window-edge": [window("(q - k == self.size - 1) | (k - q == self.ahead)")],
+    "window-wraps": [window("(q - k < self.size) & (k - q <= self.ahead) | (k.max() + 1 - (q - k).abs() < self.size)")],
+    "window-double": [made("2 * size", "2 * size - 1")],
+    "window-lopsided": [made("size", "max(size - 2, 0)")],
+    "window-pushed-inwards": [
+        window(
+            "(k >= (q - self.size + 1).clamp(min=0)) & (k <= (q - self.size + 1).clamp(min=0) + self.size - 1 + self.ahead)"
+        )
+    ],
+    "window-negative-start": [window("(q - k < self.size) & (k - q <= self.ahead) & (q >= self.size - 1)")],
+    "window-missing": [window("k <= q")],
+    "window-strided": [window("(q - k) % self.size == 0")],
     "window-blocks": [window("(q // self.size == k // self.size) & (k - q <= self.ahead)")],
 }
 

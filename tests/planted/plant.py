@@ -58,6 +58,7 @@ def put_in(swaps: Swaps) -> None:
 def living() -> list[FunctionType]:
     """Return the functions of attnlib that are in memory."""
     folder = str(ROOT / "attnlib")
+    gc.unfreeze()  # what was frozen, as by conftest.py after the tests were collected, is not among the objects
     return [
         each for each in gc.get_objects() if type(each) is FunctionType and each.__code__.co_filename.startswith(folder)
     ]

@@ -2,6 +2,7 @@
 # ruff: noqa: E501  (a line of attnlib stays in one piece)
 
 from tests.planted.plant import Plant
+from tests.planted.scores import RETURNED
 
 PARTED = 'a, b = x.chunk(2, dim=-1) if layout == "half-split"'
 JOINED = 'return torch.cat([a, b], dim=-1) if layout == "half-split"'
@@ -15,6 +16,8 @@ REMEMBERED = "return (turns.factor * np.cos(angles)).astype(dtype), (turns.facto
 TRIG = "for x in (angles.cos(), angles.sin())"
 KEYS = "keys = self._turned(keys, where)"
 QUERIES = "queries = self._turned(queries, where)"
+BOTH = "torch.addcmul(precise * cos, _join_pairs(b, a, self.layout), sin)"
+PAIRED = "a, b = _split_pairs(precise, self.layout)"
 ANGLES = "[..., None] * speeds"
 OUTER = "angles = np.outer(np.arange(start, start + length) / turns.stretch, signed)"
 SPEEDS = "base ** (-pairs / len(pairs))"
@@ -84,7 +87,7 @@ PLANTS = {
     "rotary-parts-exchanged": [
         turned("torch.addcmul(precise * cos, _join_pairs(b, a, self.layout), sin).roll(x.shape[-1] // 2, dims=-1)")
     ],
-    "rotary-added": [turned("(precise + sin)"), turned("(precise * cos)")],
+    "rotary-added": [turned("(precise + sin)")],
     "rotary-axis": [
         Plant(
             "positions",
@@ -129,4 +132,78 @@ PLANTS = {
         Plant("positions", {ENCODING: ENCODING.replace("encoding.", "encoding.mul(math.sqrt(d_model)).")}),
         Plant("positions", {PLACES: "places = _range(offset, length, device) / length"}),
     ],
+    "rotary-in-place": [turned(BOTH.replace("(b, a", f"(b, _split_pairs({BOTH}, self.layout)[0]"))],
+    "rotary-same-angle": [
+        Plant(
+            "positions",
+            {
+                "return torch.from_numpy(cos), torch.from_numpy(sin)": "return torch.from_numpy(cos[:1]), torch.from_numpy(sin[:1])"
+            },
+        ),
+    ],
+    "rotary-half": [turned(f"_join_pairs(_split_pairs({BOTH}, self.layout)[0], b, self.layout)")],
+    "rotary-partial": [Plant("positions", {SPEEDS: f"{SPEEDS} * (pairs < len(pairs) // 2)"})],
+    "rotary-one-term": [turned("(precise * cos)"), turned("(_join_pairs(b, a, self.layout) * sin)")],
+    "rotary-without-half": [turned("torch.addcmul(precise * cos, precise, sin)")],
+    "rotary-on-output": [
+        Plant(
+            "multihead",
+            {QUERIES: "pass", KEYS: "pass", RETURNED: f"heads = self._turned(heads, 0)\n        {RETURNED}"},
+        ),
+    ],
+    "rotary-key-backwards": [
+        Plant("multihead", {KEYS: "keys = self._turned(keys.roll(self.d_k // 2, -1), where).roll(self.d_k // 2, -1)"})
+    ],
+    "rotary-different-places": [Plant("multihead", {KEYS: KEYS.replace("where", "where + 1")})],
+    "rotary-places": [
+        Plant("positions", {TABLES: TABLES.replace("offset", "offset + 2")}),
+        Plant("positions", {RANGE: RANGE.replace("offset", "offset + 2")}),
+    ],
+    "rotary-own-frequency": [Plant("positions", {HALVES: "halves = [-speeds, speeds / 1e4]"})],
+    "rotary-woven": [
+        Plant(
+            "positions",
+            {
+                PAIRED: 'a, b = _split_pairs(precise, "interleaved" if self.layout == "half-split" else "half-split")\n'
+                "        precise = _join_pairs(a, b, self.layout)"
+            },
+        ),
+    ],
+    "rotary-mirrored": [
+        Plant(
+            "positions",
+            {PAIRED: f"{PAIRED}\n        b = b.flip(-1)\n        precise = _join_pairs(a, b, self.layout)"},
+        ),
+    ],
+    "positions-reversed": [
+        Plant("positions", {OUTER: OUTER.replace("length)", "length)[::-1]")}),
+        Plant("positions", {PLACES: f"{PLACES}.flip(0)"}),
+    ],
+    "angle-factor": speeds(f"2 * {SPEEDS}", f"2 * {SPEEDS_ON}", f"2 * {SPEEDS_OF_SINUSOIDS}"),
+    "angle-whole": [
+        Plant("positions", {ANGLES: "[..., None].mul(speeds).trunc()"}),
+        Plant("positions", {OUTER: OUTER.replace("np.outer", "np.trunc(np.outer") + ")"}),
+    ],
+    "frequency-precedence": speeds(
+        "2 * len(pairs) / base ** (2 * pairs)",
+        "2 * pairs.shape[0] / self.base ** (2 * pairs)",
+        "d_model / base**pairs",
+    ),
+    "frequency-linear": speeds("1 / (1 + pairs)", "1 / (1 + pairs)", "1 / (1 + pairs / 2)"),
+    "sinusoidal-by-rows": [
+        Plant(
+            "positions",
+            {
+                JOINED_SINUSOIDS: "torch.where(places[..., None].to(angles.device) % 2 == 0, angles.sin(), angles.cos()).repeat_interleave(2, dim=-1)"
+            },
+        ),
+    ],
+    "sinusoidal-mixed": [
+        Plant(
+            "positions",
+            {JOINED_SINUSOIDS: "torch.cat([angles.sin(), angles.cos()], dim=-2).reshape(*places.shape, -1)"},
+        )
+    ],
+    "sinusoidal-sign": sinusoids('angles.sin(), -angles.cos(), "interleaved"'),
+    "sinusoidal-not-waves": sinusoids('angles, angles, "interleaved"'),
 }

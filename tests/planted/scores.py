@@ -138,4 +138,7 @@ PLANTS = {
             },
         ),
     ],
+    "scores-added": [compared("((query * scale).unsqueeze(-2) + keys.unsqueeze(-3)).sum(dim=-1)")],
+    "scores-bent": [compared("((query * scale) @ keys.transpose(-2, -1)).abs()")],
+    "scale-other-factor": scaled("1 / math.sqrt(2 * query.shape[-1])", "(2 * d_k) ** -0.5"),
 }

@@ -5,6 +5,8 @@ from tests.planted.plant import Plant
 from tests.planted.scores import SOFTMAX
 
 OF_ONE_QUERY = "torch.softmax(added, dim=-1)"
+GRADIENTS = "grad_scores = np.array([[dot(jacobian_row, g) for jacobian_row in softmax_jacobian(p)] for p, g in rows])"
+SHARED = "(weights * grad_weights).sum(axis=1, keepdims=True)"
 JACOBIAN = "weights[i] * ((i == j) - weights[j])"
 
 
@@ -36,6 +38,22 @@ def powers(shifted: str, *more: Plant) -> list[Plant]:
     """A softmax by hand, of powers that were shifted in another way."""
     text = f"powers = ({shifted}).exp()\n    return powers / powers.sum(dim=-1, keepdim=True)"
     return [Plant("kernels/explicit", {SOFTMAX: text}), *more]
+
+
+def divided(divisor: str) -> list[Plant]:
+    """Powers that are divided by something else than their sum."""
+    text = f"powers = (products - products.amax(dim=-1, keepdim=True)).exp()\n    return powers / {divisor}"
+    return [Plant("kernels/explicit", {SOFTMAX: text})]
+
+
+def of_scores(wrong: str) -> list[Plant]:
+    """A softmax of something else than the scores."""
+    return made(RIGHT.replace("products", wrong, 1))
+
+
+def gradients(wrong: str) -> list[Plant]:
+    """Other gradients of the scores than the weights' Jacobians make."""
+    return [Plant("reference", {GRADIENTS: f"grad_scores = {wrong}"})]
 
 
 PLANTS = {
@@ -81,4 +99,25 @@ PLANTS = {
     "backward-sign": backward("weights[i] * (weights[j] - (i == j))"),
     "backward-unweighted": backward("(i == j) - weights[j]"),
     "backward-of-weights": backward("weights[i] * weights[i] * ((i == j) - weights[j])"),
+    "softmax-one-side": divided("products.exp().sum(dim=-1, keepdim=True)"),
+    "softmax-total-kept": divided("powers.sum(dim=-1, keepdim=True).cumsum(dim=-2)"),
+    "softmax-other-norm": divided("powers.norm(dim=-1, keepdim=True)"),
+    "softmax-others": divided("(powers.sum(dim=-1, keepdim=True) - powers)"),
+    "softmax-prefix": divided("powers.cumsum(dim=-1)"),
+    "softmax-extra-term": divided("(powers.sum(dim=-1, keepdim=True) + 1)"),
+    "softmax-infinity-zero": of_scores("products.masked_fill(products.isneginf(), 0)"),
+    "softmax-temperature": of_scores("products * 2"),
+    "softmax-top": of_scores(
+        "products.masked_fill(products < products.topk(min(2, products.shape[-1]), dim=-1).values[..., -1:], -torch.inf)"
+    ),
+    "backward-plus": backward("weights[i] * ((i == j) + weights[j])"),
+    "backward-one-term": backward("weights[i] * (i == j) - weights[j]"),
+    "backward-of-log": backward("(i == j) - weights[i]"),
+    "backward-cross-entropy": gradients("weights - grad_weights"),
+    "backward-off-diagonal": backward("-weights[i] * weights[j]"),
+    "backward-identity": backward("float(i == j)"),
+    "backward-total-kept": gradients(f"weights * (grad_weights - {SHARED}.cumsum(axis=0))"),
+    "backward-exchanged": gradients(f"grad_weights * (weights - {SHARED})"),
+    "backward-divided": backward("((i == j) - weights[j]) / weights[i]"),
+    "backward-squared": backward("weights[i] * ((i == j) - weights[j] * weights[j])"),
 }

@@ -162,6 +162,16 @@ def test_what_never_ends_is_cut():
         assert all(math.isfinite(h.score) for h in hypotheses)
 
 
+def test_a_target_may_begin_with_the_token_that_ends_it():
+    """As in BART: only a written one ends the text."""
+    model = model_of(SEEDS[0])
+    with torch.no_grad():
+        first = model(SOURCE, torch.full((len(SOURCE), 1), END))[:, -1].argmax(-1).tolist()
+    assert any(token != END for token in first)
+    written = greedy_search(model, SOURCE, start=END, end=END, max_length=1)
+    assert [tokens.tolist() for tokens in written] == [[token] if token != END else [] for token in first]
+
+
 def test_a_beam_wider_than_the_vocabulary():
     model = model_of(SEEDS[0], vocab=3)
     source = torch.tensor([[2, 2, 0]])

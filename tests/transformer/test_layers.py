@@ -102,6 +102,15 @@ def test_a_decoder_layer_is_torchs_forward_and_backward(mask, memory_lengths, no
         assert_close(gradient, other_gradient)
 
 
+def test_a_memory_of_the_texts_length_is_not_taken_for_the_text():
+    """With other lengths, such a mistake would be an error of sizes, and say nothing of the numbers."""
+    ours = random_weights(DecoderLayer(**SIZES))
+    theirs = nn.TransformerDecoderLayer(D_MODEL, H, D_FF, 0.0, batch_first=True).double()
+    copy_layer(ours, theirs)
+    x, memory = draw(B, L, D_MODEL), draw(B, L, D_MODEL)
+    assert_close(ours(x, memory, mask=masks.causal()), theirs(x, memory, tgt_mask=stacked(masks.causal(), L, L)))
+
+
 def hugging_face(name):
     """Return their config, their encoder layer and their decoder layer, of Marian or of Bart."""
     config = getattr(pytest.importorskip("transformers"), f"{name}Config")
