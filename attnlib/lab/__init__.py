@@ -6,6 +6,7 @@
 ``figures``         the book's style, stored as SVG, in panels that the site lays out (needs IPython)
 ``tables``          tables of numbers, drawn as on paper
 ``sheet``           one head of attention on paper, in fractions and powers of e
+``paper``           Figure 1 of the paper, as a map of its sections
 ``tasks``           reversal, sorting, copying: what each needs, and what is kept for tests
 ``dates``           translation in small: dates and amounts (needs babel, cn2an, num2words)
 ``matches``         summaries in small: reports of football matches
