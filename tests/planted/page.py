@@ -3,6 +3,8 @@
 python -m tests.planted.page
 """
 
+import re
+
 from attnlib.exercises import catalogue
 from tests.planted.catalogued import FURTHER, PARTS, PLANTS
 from tests.planted.killers import stored
@@ -26,6 +28,11 @@ FURTHER_TITLE = """## What only attnlib has
 No exercise asks for these arguments, so they are not in the catalogue.
 """
 
+MUTANTS = """## Small changes that nobody thought of
+
+A catalogue holds what people get wrong. What nobody thinks of is tried by *mutation*: a tool (cosmic-ray) changes one small thing in the core of `attnlib`, a sign, a comparison, a number, a line left out, and runs the tests that run this line. There are {mutants:,} such mutants; of {tried} drawn by lot {killed} died. Each of the other {judged} was judged one by one, and its reason is written down: it computes the same, costs time alone, or shows only on a device that was not there. `make mutants` does it again.
+"""  # noqa: E501
+
 REASONS_TITLE = """## What cannot be planted
 
 """
@@ -39,11 +46,20 @@ def page() -> str:
     for heading, names in PARTS.items():
         parts.append(f"## {heading}\n\n{_table(names)}")
     parts.append(f"{FURTHER_TITLE}\n{_table(FURTHER)}")
+    parts.append(MUTANTS.format(**_mutants()))
     reasons: dict[str, list[str]] = {}
     for key, reason in REASONS.items():
         reasons.setdefault(reason, []).append(_linked(key))
     parts.append(REASONS_TITLE + "\n".join(f"- {' · '.join(of)}. {reason}" for reason, of in reasons.items()) + "\n")
     return "\n".join(parts)
+
+
+def _mutants() -> dict[str, int]:
+    """Return the sums of the last run of ``make mutants``, as its report has them."""
+    lines = (ROOT / "tests" / "mutants" / "README.md").read_text("utf-8").splitlines()
+    [of_all] = [line for line in lines if line.startswith("| **all** |")]
+    names = ("mutants", "tried", "killed", "judged")
+    return dict(zip(names, map(int, re.findall(r"\| (\d+) (?=\|)", of_all)), strict=True))
 
 
 def _table(names) -> str:
