@@ -30,7 +30,7 @@ No exercise asks for these arguments, so they are not in the catalogue.
 
 MUTANTS = """## Small changes that nobody thought of
 
-A catalogue holds what people get wrong. What nobody thinks of is tried by *mutation*: a tool (cosmic-ray) changes one small thing in the core of `attnlib`, a sign, a comparison, a number, a line left out, and runs the tests that run this line. There are {mutants:,} such mutants; of {tried} drawn by lot {killed} died. Each of the other {judged} was judged one by one, and its reason is written down: it computes the same, costs time alone, or shows only on a device that was not there. `make mutants` does it again.
+A catalogue holds what people get wrong. What nobody thinks of is tried by *mutation*: a tool (cosmic-ray) changes one small thing in the core of `attnlib`, a sign, a comparison, a number, a line left out, and runs the tests that run this line. There are `{mutants}` such mutants; of `{tried}` drawn by lot `{killed}` died. Each of the other `{judged}` was judged one by one, and its reason is written down: it computes the same, costs time alone, or shows only on a device that was not there. `make mutants` does it again.
 """  # noqa: E501
 
 REASONS_TITLE = """## What cannot be planted
