@@ -11,23 +11,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from attnlib.exercises import catalogue, check, exercises, process
+from attnlib.exercises import catalogue, check, exercises
 from attnlib.exercises.misconception import names_of
 from attnlib.exercises.solutions import SOLUTIONS
 from tests.exercises import strangers
 from tests.exercises.right_answers import RIGHT
-
-
-@pytest.fixture
-def here(monkeypatch):
-    """Answers run in this process, which is faster: for answers that are known to end."""
-
-    def run(job, seconds):
-        ran = process.Run(end="finished")
-        job(ran.sent.append)
-        return ran
-
-    monkeypatch.setattr(process, "run", run)
 
 
 @pytest.mark.parametrize(("exercise", "answer"), RIGHT, ids=lambda part: getattr(part, "__name__", part))

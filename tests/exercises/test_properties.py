@@ -6,25 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from attnlib.exercises import catalogue, check, exercises, process
+from attnlib.exercises import catalogue, check, exercises
 from attnlib.exercises.contracts import CONTRACTS
 from attnlib.exercises.explain import right, slips_of
 from attnlib.exercises.misconception import names_of, written
 from attnlib.exercises.properties import PROPERTIES, _broken, first_broken
 from tests.exercises.right_answers import RIGHT
 from tests.exercises.test_matrix import ways
-
-
-@pytest.fixture
-def here(monkeypatch):
-    """Answers run in this process."""
-
-    def run(job, seconds):
-        ran = process.Run(end="finished")
-        job(ran.sent.append)
-        return ran
-
-    monkeypatch.setattr(process, "run", run)
 
 
 def solutions(exercise, way, *slips):

@@ -6,15 +6,9 @@ import matplotlib.pyplot as plt
 import pytest
 from matplotlib.patches import ConnectionPatch
 
-from attnlib.lab.figures import COLUMN, PAD, PANEL, book_style, panels_of, to_svg
+from attnlib.lab.figures import COLUMN, PAD, PANEL, panels_of, to_svg
 
-
-@pytest.fixture(autouse=True)
-def style():
-    with plt.rc_context():
-        book_style()
-        yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("style")
 
 
 def drawn(columns=1, rows=1, width=COLUMN):

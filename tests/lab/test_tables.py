@@ -8,17 +8,11 @@ import pytest
 from matplotlib.colors import to_hex
 
 from attnlib.lab.example import three_tokens
-from attnlib.lab.figures import TINTS, book_style, panels_of
+from attnlib.lab.figures import TINTS, panels_of
 from attnlib.lab.sheet import draw_sheet, in_powers
 from attnlib.lab.tables import draw_table, two_panels
 
-
-@pytest.fixture(autouse=True)
-def style():
-    with plt.rc_context():
-        book_style()
-        yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("style")
 
 
 def cells(ax):
