@@ -68,7 +68,7 @@ def _table(names) -> str:
         for place, (plant, found) in enumerate(zip((PLANTS | FURTHER)[name], stored()[name], strict=True)):
             mistake = "" if place else _linked(name)
             rows.append(f"| {mistake} | `{plant.module}` | {_named(found['killer'], len(found['files']) - 1)} |")
-    return "\n".join(rows) + "\n"
+    return "\n".join(["```{dropdown} Which dies by which test", *rows, "```\n"])  # folded: the page is long
 
 
 def _linked(name: str) -> str:
