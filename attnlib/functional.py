@@ -42,8 +42,8 @@ def attention(
         key: (…, H_kv, S, d_k), or (S, d_k). H_kv divides H; query head h reads key head h // (H // H_kv)
             (grouped-query attention, Ainslie et al., 2023).
         value: (…, H_kv, S, d_v), or (S, d_v).
-        mask: a Mask from :mod:`attnlib.masks`, or a bool tensor, True where a query may attend: (L, S), (B, L, S), or
-            (B|1, H|1, L|1, S|1). Further axes before B are those of the query, each 1 or whole.
+        mask: a Mask from :mod:`attnlib.masks`, or a bool tensor, True where a query may attend: (L, S); beside queries
+            (B, H, L, d_k) also (B, L, S) and (B|1, H|1, L|1, S|1), and with other axes in front likewise.
         bias: float, added to the scores: (L, S), or all axes of the scores, each 1 or whole. Or a rule by the
             distance, as :class:`attnlib.positions.ALiBi`, of which only what the mask leaves open is made.
         scale: what the dot products are multiplied with. Default: 1/√d_k.
